@@ -1,0 +1,55 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+
+from tracker_ros.geometry import Image
+from tracker_ros.runtime.engine import Engine, EngineError, Tensors
+from tracker_ros.runtime.package import ModelPackage
+
+
+class OpenVinoEngine(Engine):
+    name = 'openvino (CPU, fp32)'
+
+    def __init__(self, package: ModelPackage, threads: int) -> None:
+        core = openvino.Core()
+        # Without the hint OpenVINO computes in bfloat16 wherever the CPU can, and says nothing.
+        options: dict[str, Any] = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': 'f32',
+        }
+        if threads:
+            options['INFERENCE_NUM_THREADS'] = threads
+        self._template = core.compile_model(str(package.graphs['template'].path), 'CPU', options)
+        search = core.compile_model(str(package.graphs['search'].path), 'CPU', options)
+        self._search = search.create_infer_request()
+        self._cached_names = {name for port in search.inputs for name in port.get_names()}
+
+    def template(self, template: Image, **others: Image) -> Tensors:
+        crops = {'template': template, **others}
+        result = self._template({name: crop[np.newaxis] for name, crop in crops.items()})
+        # A port may have several names, of which ONNX knows one: the search graph tells which.
+        return {
+            name: np.array(result[port])
+            for port in self._template.outputs
+            for name in port.get_names()
+            if name in self._cached_names
+        }
+
+    def search(self, crop: Image, cached: Tensors) -> Tensors:
+        # The infer request keeps no reference to shared inputs: they live through this call.
+        result = self._search.infer({'search': crop[np.newaxis], **cached}, share_inputs=True)
+        return {name: value for port, value in result.items() for name in port.get_names()}
+
+
+def load(package: ModelPackage, threads: int) -> Engine:
+    try:
+        return OpenVinoEngine(package, threads)
+    except Exception as error:  # the library raises RuntimeError and subclasses of Exception
+        raise EngineError(f'cannot load {package.folder}: {error}') from error

@@ -1,0 +1,53 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Single-object trackers: a box in the first image, its box in every further one.
+
+>>> tracker = create('csrt')
+>>> tracker.start(first_image, Box(100, 80, 40, 30))
+>>> estimate = tracker.step(next_image)
+"""
+
+from __future__ import annotations
+
+from tracker_ros.geometry import Box
+from tracker_ros.runtime import store
+from tracker_ros.runtime.engine import load_engine
+from tracker_ros.runtime.package import MANIFEST, PackageError
+from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError
+from tracker_ros.trackers.csrt import Csrt
+from tracker_ros.trackers.mixformer_v2 import MixFormerV2
+from tracker_ros.trackers.nanotrack import NanoTrack
+from tracker_ros.trackers.vittrack import VitTrack
+
+__all__ = ['FAMILIES', 'Box', 'Estimate', 'Tracker', 'TrackerError', 'create']
+
+FAMILIES: dict[str, type[Tracker]] = {
+    'csrt': Csrt,
+    'mixformer_v2': MixFormerV2,
+    'nanotrack': NanoTrack,
+    'vittrack': VitTrack,
+}
+"""Model family, as ``model.yaml`` names it, to the class that runs it."""
+
+
+def create(name: str, runtime: str = 'auto', threads: int = 0) -> Tracker:
+    """Load the model `name` (or the package in the folder `name`) and its engine.
+
+    `runtime` and `threads` are those of `tracker_ros.runtime.engine.load_engine`.
+    Raises PackageError, EngineError or TrackerError, each with the remedy.
+    """
+    package = store.find(name)
+    if package.family not in FAMILIES:
+        raise TrackerError(
+            f'{package.folder}: the family {package.family!r} is unknown to this version; '
+            f'known are {", ".join(sorted(FAMILIES))}'
+        )
+    engine = load_engine(package, runtime, threads) if package.graphs else None
+    try:
+        return FAMILIES[package.family](package, engine)
+    except KeyError as error:
+        raise PackageError(
+            f'{package.folder / MANIFEST}: a {package.family} needs the entry {error}'
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise PackageError(f'{package.folder / MANIFEST}: {error}') from error

@@ -1,0 +1,94 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""CSRT: the discriminative correlation filter of OpenCV's contrib modules.
+
+OpenCV says only whether the filter still responds. The score here is measured beside it: how
+much the patch in the box looks like the target did at the start or a while ago (zero-mean
+normalised cross-correlation of grey patches).
+"""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker_ros.geometry import Box, Image
+from tracker_ros.runtime.engine import Engine
+from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError
+
+_PATCH_PX = 32
+# A memory of the last second or so at camera rate; a doubtful patch does not enter it.
+_MEMORY_RATE = 0.05
+_MEMORY_SCORE = 0.5
+
+
+class Csrt(Tracker):
+    def __init__(self, package: ModelPackage, engine: Engine | None) -> None:
+        super().__init__(package, engine)
+        if not hasattr(cv2, 'TrackerCSRT_create'):
+            raise TrackerError(
+                f'OpenCV {cv2.__version__} has no CSRT, a contrib module: install '
+                'python3-opencv of the distribution, or opencv-contrib-python(-headless)'
+            )
+        self._filter: cv2.TrackerCSRT | None = None
+        self._box = Box(0, 0, 1, 1)
+        self._first: NDArray[np.float32] = np.zeros(_PATCH_PX * _PATCH_PX, np.float32)
+        self._recent = self._first
+
+    def start(self, image: Image, box: Box, text: str | None = None) -> float:
+        began = time.perf_counter()
+        self._filter = cv2.TrackerCSRT_create()
+        x1, y1, x2, y2 = (round(corner) for corner in box.corners())
+        try:
+            self._filter.init(image, (x1, y1, max(1, x2 - x1), max(1, y2 - y1)))
+        except cv2.error as error:
+            raise TrackerError(f'csrt cannot start in this box: {error}') from error
+        self._box = box
+        self._first = self._recent = _signature(image, box)
+        self.inference_s = time.perf_counter() - began
+        # A flat patch has no appearance that could be found again.
+        return float(self._first @ self._first)
+
+    def step(self, image: Image) -> Estimate:
+        if self._filter is None:
+            raise TrackerError('csrt has no target yet: call start first')
+        began = time.perf_counter()
+        try:
+            found, (x, y, w, h) = self._filter.update(image)
+        except cv2.error as error:
+            raise TrackerError(f'csrt cannot follow a box such as {self._box}: {error}') from error
+        self.inference_s = time.perf_counter() - began
+        if not found:
+            return Estimate(self._box, 0.0)
+        height, width = image.shape[:2]
+        self._box = Box(float(x), float(y), float(w), float(h)).clipped(width, height)
+        patch = _signature(image, self._box)
+        score = max(0.0, float(patch @ self._first), float(patch @ self._recent))
+        if score > _MEMORY_SCORE:
+            mixed = self._recent + np.float32(_MEMORY_RATE) * (patch - self._recent)
+            self._recent = mixed / max(np.linalg.norm(mixed), np.float32(1e-6))
+        return Estimate(self._box, min(score, 1.0))
+
+    def search_around(self, box: Box) -> None:
+        """The filter keeps its place itself: there is no way to move it."""
+
+
+def _signature(image: Image, box: Box) -> NDArray[np.float32]:
+    """The grey patch in `box` as a zero-mean unit vector (1024,); zeros for a flat patch."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = (round(corner) for corner in box.corners())
+    patch = image[max(0, y1) : min(height, y2), max(0, x1) : min(width, x2)]
+    if patch.size == 0:
+        return np.zeros(_PATCH_PX * _PATCH_PX, np.float32)
+    grey = cv2.cvtColor(
+        cv2.resize(patch, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA),
+        cv2.COLOR_BGR2GRAY,
+    )
+    vector = grey.astype(np.float32).ravel()
+    vector -= vector.mean()
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm > 1e-3 else np.zeros_like(vector)
