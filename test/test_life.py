@@ -1,0 +1,120 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scores to states: a table of what people expect, and the dwell at each threshold."""
+
+import pytest
+
+from tracker_ros.tracking import Life, Patience, State, Thresholds
+
+STATES = {'S': State.STARTING, 'T': State.TRACKING, 'U': State.UNCERTAIN, 'L': State.LOST}
+# One letter a frame: a score below `lost`, between the two, and at or above `sure`.
+SCORES = {'l': 0.1, 'm': 0.4, 's': 0.9}
+
+
+def lived(scores, patience=None):
+    """The states after each of the scores, as letters."""
+    life = Life(Thresholds(0.3, 0.6), patience or Patience(2, 4, 3))
+    names = {state: letter for letter, state in STATES.items()}
+    return ''.join(names[life.update(SCORES[score])] for score in scores)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'states'),
+    [
+        ('ssss', 'TTTT'),
+        # The first sure frame confirms a start; a doubtful one delays it.
+        ('mss', 'STT'),
+        ('ml', 'SU'),
+        ('mmmmmm', 'SUUUUU'),
+        ('llllll', 'SUULLL'),
+        # One bad frame changes nothing, two in a row do.
+        ('slsssl', 'TTTTTT'),
+        ('smsmsm', 'TTTTTT'),
+        ('sll', 'TTU'),
+        ('smm', 'TTU'),
+        ('slm', 'TTU'),
+        # Four in a row below `lost` do; one in between begins the count anew.
+        ('sllll', 'TTUUL'),
+        ('slllmllll', 'TTUUUUUUL'),
+        ('sllsll', 'TTUUUU'),
+        # Back takes three sure frames in a row.
+        ('sllsss', 'TTUUUT'),
+        ('sllssmsss', 'TTUUUUUUT'),
+        ('sllllsss', 'TTUULLLT'),
+        ('sllllssmsss', 'TTUULLLLLLT'),
+        ('sllllmmmm', 'TTUULLLLL'),
+        # And from there everything goes on as before.
+        ('sllllsssll', 'TTUULLLTTU'),
+    ],
+)
+def test_scores_make_states(scores, states):
+    assert lived(scores) == states
+
+
+def test_without_patience_every_frame_counts():
+    assert lived('slmsl', Patience(1, 1, 1)) == 'TLLTL'
+    assert lived('smsl', Patience(1, 1, 1)) == 'TUTL'
+
+
+def test_patience_for_losing_may_be_shorter_than_for_doubt():
+    assert lived('sllss', Patience(3, 2, 2)) == 'TTLLT'
+
+
+@pytest.mark.parametrize(
+    ('score', 'state'), [(0.6, 'T'), (0.5999, 'U'), (0.3, 'U'), (0.2999, 'L')]
+)
+def test_a_threshold_itself_is_on_the_good_side(score, state):
+    life = Life(Thresholds(0.3, 0.6), Patience(1, 1, 1))
+    assert life.update(score) is STATES[state]
+
+
+def test_reasons_are_for_people():
+    life = Life(Thresholds(0.3, 0.6), Patience(2, 4, 3))
+    assert life.reason == 'started'
+    reasons = []
+    for score in 'slllllsss':
+        before = life.state
+        life.update(SCORES[score])
+        if life.state is not before:
+            reasons.append(life.reason)
+    assert reasons == [
+        'found again in the first frame after the start',
+        'score below 0.60 for 2 frames',
+        'score below 0.30 for 4 frames',
+        'recovered: score at least 0.60 for 3 frames',
+    ]
+    life.update(0.1), life.update(0.1)
+    for _ in range(3):
+        life.update(0.9)
+    assert life.reason.startswith('sure again')
+
+
+def test_a_changed_patience_holds_from_the_next_frame_on():
+    life = Life(Thresholds(0.3, 0.6), Patience(2, 4, 3))
+    life.update(0.9)
+    life.update(0.1)
+    life.patience = Patience(1, 1, 1)
+    assert life.update(0.1) is State.LOST
+
+
+@pytest.mark.parametrize(
+    ('lost', 'sure'), [(0.6, 0.3), (-0.1, 0.5), (0.5, 1.1), (float('nan'), 0.5)]
+)
+def test_impossible_thresholds_are_refused(lost, sure):
+    with pytest.raises(ValueError, match=f'not lost {lost:g}, sure {sure:g}'):
+        Thresholds(lost, sure)
+
+
+@pytest.mark.parametrize('name', ['uncertain_frames', 'lost_frames', 'sure_frames'])
+def test_impossible_patience_is_refused(name):
+    with pytest.raises(ValueError, match=f'{name} must be at least 1, not 0'):
+        Patience(**{name: 0})
+
+
+def test_the_numbers_are_those_of_the_message():
+    pytest.importorskip('rclpy')
+    from tracker_ros_interfaces.msg import TrackerState
+
+    assert {state.name: state.value for state in State} == {
+        name: getattr(TrackerState, name) for name in State.__members__
+    }
