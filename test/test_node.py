@@ -1,0 +1,1254 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node as others meet it: messages and services through a real rclpy and a real DDS."""
+
+import itertools
+import math
+import signal
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from fakes import ScriptedTracker, Square, make_package, picture_saying
+from lifecycle_msgs.msg import State as LifecycleState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from ros_graph import DOMAIN_ID, RosGraph
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from tracker_ros.geometry import Box
+from tracker_ros.ros import node as node_module
+from tracker_ros.ros.debug_view import DebugView
+from tracker_ros.ros.images import to_compressed_message, to_message
+from tracker_ros.ros.messages import set_box
+from tracker_ros.ros.node import TrackerNode
+from tracker_ros.ros.processes import Child, dds_environment, node_command
+from tracker_ros.runtime import store
+from tracker_ros.trackers import TrackerError
+from tracker_ros_interfaces.msg import TrackerState
+from tracker_ros_interfaces.srv import InitTarget, StopTarget
+
+WAIT_S = 30
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+INIT, STOP = InitTarget.Response, StopTarget.Response
+SURE, BAD = picture_saying(0.9), picture_saying(0.0)
+BOX = Box(10.0, 12.0, 20.0, 16.0)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope='module')
+def graph():
+    graph = RosGraph()
+    yield graph
+    graph.close()
+
+
+@pytest.fixture(scope='module')
+def package(tmp_path_factory):
+    """A real model that follows bright squares."""
+    return str(make_package(tmp_path_factory.mktemp('packages') / 'tiny'))
+
+
+class Bench:
+    """A tracker node in a namespace of its own, and its camera and operator."""
+
+    def __init__(self, graph, start=True, namespace=None, image_type=Image, **parameters):
+        self.graph = graph
+        self.namespace = namespace or f'/bench{next(_numbers)}'
+        self.received = {'detection': [], 'detections': [], 'state': []}
+        given = {'runtime': 'onnxruntime', 'threads': 1, **parameters}
+        self.node = graph.node(
+            'tracker',
+            make=TrackerNode,
+            namespace=self.namespace,
+            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
+        )
+        self.peer = graph.node('peer', namespace=self.namespace)
+        topic = 'image_raw' if image_type is Image else 'image_raw/compressed'
+        self.camera = self.peer.create_publisher(image_type, topic, qos_profile_sensor_data)
+        for name, kind, qos in (
+            ('detection', Detection2D, 10),
+            ('detections', Detection2DArray, 10),
+            ('state', TrackerState, LATCHED),
+        ):
+            self.listen(name, kind, f'tracker/{name}', qos)
+        if start:
+            self.start()
+
+    def start(self):
+        """Configures and activates the node, and waits until both sides know each other."""
+        assert self.change(Transition.TRANSITION_CONFIGURE)
+        assert self.change(Transition.TRANSITION_ACTIVATE)
+        self.meet()
+
+    def meet(self):
+        topics = {subscription.topic_name for subscription in self.peer.subscriptions}
+
+        def have_met():
+            ours = [*self.peer.subscriptions, *self.node.subscriptions]
+            theirs = [each for each in self.node.publishers if each.topic_name in topics]
+            images = [each for each in ours if each.topic_name == self.camera.topic_name]
+            return (
+                len(theirs) >= len(topics - {'/parameter_events'})
+                and all(publisher.get_subscription_count() for publisher in theirs)
+                and all(each.get_publisher_count() for each in self.peer.subscriptions)
+                and self.camera.get_subscription_count()
+                and images
+                and all(each.get_publisher_count() for each in images)
+            )
+
+        self.graph.spin_until(have_met)
+
+    def listen(self, name, kind, topic, qos=10):
+        self.received.setdefault(name, [])
+        return self.peer.create_subscription(
+            kind, topic, lambda message: self.received[name].append(message), qos
+        )
+
+    def until(self, condition):
+        self.graph.spin_until(condition, WAIT_S)
+
+    # The camera
+
+    def header(self, frame_id='camera'):
+        return Header(stamp=self.peer.get_clock().now().to_msg(), frame_id=frame_id)
+
+    def send(self, picture, frame_id='camera'):
+        """Publishes a picture, or a message as it is; returns its header."""
+        if isinstance(picture, np.ndarray):
+            make = to_message if self.camera.msg_type is Image else to_compressed_message
+            picture = make(picture, self.header(frame_id))
+        self.camera.publish(picture)
+        return picture.header
+
+    def see(self, picture, frame_id='camera'):
+        """Sends a picture and waits until the node has it; returns its header."""
+        header = self.send(picture, frame_id)
+        self.until(lambda: self.node._newest and self.node._newest.message.header == header)
+        return header
+
+    def track(self, picture):
+        """Sends a picture and returns the detection in it."""
+        header = self.send(picture)
+        self.until(
+            lambda: all(
+                any(each.header == header for each in self.received[name])
+                for name in ('detection', 'detections', 'state')
+            )
+        )
+        return self.received['detection'][-1]
+
+    @property
+    def state(self):
+        return self.received['state'][-1]
+
+    def until_state(self, condition):
+        self.until(lambda: self.received['state'] and condition(self.state))
+        return self.state
+
+    # The operator
+
+    def call(self, kind, name, request):
+        client = self.peer.create_client(kind, name)
+        try:
+            self.until(client.service_is_ready)
+            future = client.call_async(request)
+            self.until(future.done)
+            return future.result()
+        finally:
+            self.peer.destroy_client(client)
+
+    def change(self, transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, 'tracker/change_state', request).success
+
+    def lifecycle_state(self):
+        return self.call(GetState, 'tracker/get_state', GetState.Request()).current_state.id
+
+    def init(self, box=BOX, theta=0.0, **fields):
+        request = InitTarget.Request(**fields)
+        set_box(request.bbox, box)
+        request.bbox.center.theta = theta
+        return self.call(InitTarget, 'tracker/init_target', request)
+
+    def stop(self, target_id=''):
+        return self.call(
+            StopTarget, 'tracker/stop_target', StopTarget.Request(target_id=target_id)
+        )
+
+    def enable(self, data):
+        return self.call(SetBool, 'tracker/enable', SetBool.Request(data=data))
+
+    def set(self, **values):
+        parameters = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
+        return self.call(SetParameters, 'tracker/set_parameters', request).results
+
+    def close(self):
+        self.graph.remove(self.peer)
+        self.graph.executor.remove_node(self.node)
+        self.graph._nodes.remove(self.node)
+        self.node.close()
+
+
+@pytest.fixture
+def bench(graph):
+    """Makes benches, and takes them down after the test."""
+    made = []
+
+    def make(**options):
+        made.append(Bench(graph, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def scripted(bench, monkeypatch):
+    """Makes a bench whose tracker finds in each picture how to score it."""
+    tracker = ScriptedTracker(store.find('csrt'))
+    monkeypatch.setattr(node_module, 'create', lambda *_: tracker)
+
+    def make(**options):
+        made = bench(**options)
+        made.tracker = tracker
+        return made
+
+    return make
+
+
+class Gate:
+    """Holds a `ScriptedTracker` in the middle of a picture."""
+
+    def __init__(self, bench):
+        self._entered, self._open = threading.Event(), threading.Event()
+        bench.tracker.before = self._pass
+        self._bench = bench
+
+    def _pass(self, image):
+        self._entered.set()
+        assert self._open.wait(WAIT_S)
+
+    def hold(self, picture=SURE):
+        """Sends a picture and returns when the tracker works on it."""
+        self._bench.send(picture)
+        self._bench.until(self._entered.is_set)
+
+    def open(self):
+        self._open.set()
+        self._bench.tracker.before = lambda image: None
+
+
+def box_of(detection):
+    center = detection.bbox.center.position
+    return Box.from_center(center.x, center.y, detection.bbox.size_x, detection.bbox.size_y)
+
+
+# Following
+
+
+def test_a_target_is_followed_and_every_output_has_the_header_of_its_image(bench, package):
+    bench = bench(model=package, class_id='car')
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.listen('jpeg', CompressedImage, 'tracker/debug_image/compressed', 1)
+    bench.meet()
+    square = Square()
+    bench.see(square.at(60, 50))
+    answer = bench.init(square.box(60, 50))
+    assert (answer.success, answer.code, answer.target_id) == (True, INIT.OK, 'target_1')
+    assert answer.score > 0.9
+    assert answer.message.startswith('started at x=60.0 y=50.0 w=40.0 h=40.0')
+    for number in range(1, 8):
+        x, y = 60 + 4 * number, 50 + 2 * number
+        detection = bench.track(square.at(x, y))
+        assert detection.header.frame_id == 'camera'
+        assert detection.id == 'target_1'
+        (result,) = detection.results
+        assert result.hypothesis.class_id == 'car'
+        assert 0.5 < result.hypothesis.score <= 1
+        assert box_of(detection).iou(square.box(x, y)) > 0.6
+        array = bench.received['detections'][-1]
+        assert array.header == detection.header
+        assert list(array.detections) == [detection]
+        assert bench.state.state == TrackerState.TRACKING
+        assert bench.state.score == pytest.approx(result.hypothesis.score, abs=1e-6)
+    for name in ('debug', 'jpeg'):
+        newest = detection.header
+        bench.until(lambda n=name, h=newest: any(each.header == h for each in bench.received[n]))
+    assert bench.received['debug'][-1].encoding == 'bgr8'
+    assert 'jpeg' in bench.received['jpeg'][-1].format
+
+
+def test_the_state_counts_and_tells_what_runs(bench, package):
+    bench = bench(model=package)
+    square = Square()
+    bench.see(square.at(60, 50))
+    bench.init(square.box(60, 50))
+    for x in (64, 68):
+        bench.track(square.at(x, 50))
+    state = bench.state
+    assert (state.frames_seen, state.frames_processed, state.frames_dropped) == (3, 3, 0)
+    assert state.model == package
+    assert state.runtime == 'onnxruntime (CPU, fp32)'
+    assert state.enabled
+    assert state.target_id == 'target_1'
+    assert state.reason
+    assert 0 < state.frame_age_s < WAIT_S
+
+
+def test_frames_that_come_too_fast_are_dropped_and_counted(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    assert bench.init().success
+    before = bench.until_state(lambda state: state.frames_processed == 1)
+    gate = Gate(bench)
+    gate.hold()
+    last = [bench.see(SURE) for _ in range(3)][-1]
+    gate.open()
+    after = bench.until_state(lambda state: state.header == last)
+    assert after.frames_seen - before.frames_seen == 4
+    assert after.frames_processed - before.frames_processed == 2
+    assert after.frames_dropped - before.frames_dropped == 2
+    bench.until(lambda: bench.received['detection'][-1].header == last)
+    assert len(bench.received['detection']) == 3
+
+
+def test_a_lost_target_has_empty_results_and_is_found_again(scripted):
+    bench = scripted(uncertain_after_frames=1, lost_after_frames=2, sure_after_frames=2)
+    bench.see(SURE)
+    bench.init(target_id='red car')
+    seen = []
+    for picture in (SURE, BAD, BAD, BAD, SURE, SURE):
+        detection = bench.track(picture)
+        seen.append((bench.state.state, len(detection.results)))
+        assert detection.id == bench.state.target_id == 'red car'
+        if not detection.results:
+            assert detection.bbox == Detection2D().bbox
+    tracking, uncertain, lost = (
+        (TrackerState.TRACKING, 1),
+        (TrackerState.UNCERTAIN, 1),
+        (TrackerState.LOST, 0),
+    )
+    assert seen == [tracking, uncertain, lost, lost, lost, tracking]
+    assert bench.state.reason.startswith('recovered')
+
+
+def test_compressed_images_are_followed(bench, package):
+    bench = bench(model=package, image_transport='compressed', image_type=CompressedImage)
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    detection = bench.track(square.at(64, 50))
+    assert box_of(detection).iou(square.box(64, 50)) > 0.6
+
+
+def test_a_new_target_takes_the_place_of_the_old_one(bench, package):
+    bench = bench(model=package)
+    square = Square()
+    bench.see(square.at(60, 50))
+    bench.init(square.box(60, 50))
+    bench.track(square.at(62, 50))
+    bench.see(square.at(150, 90))
+    answer = bench.init(square.box(150, 90), target_id='second')
+    assert answer.target_id == 'second'
+    detection = bench.track(square.at(152, 90))
+    assert detection.id == 'second'
+    assert box_of(detection).iou(square.box(152, 90)) > 0.6
+
+
+def test_a_start_answers_its_own_frame(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    bench.until(lambda: bench.received['detection'])
+    (detection,) = bench.received['detection']
+    assert detection.header == bench.node._newest.message.header
+    assert box_of(detection) == BOX
+
+
+def test_a_start_tells_how_much_later_its_frame_is(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    stamp = bench.node._newest.message.header.stamp
+    asked = Header(stamp=Time(sec=stamp.sec - 2, nanosec=stamp.nanosec), frame_id='camera')
+    answer = bench.init(header=asked)
+    assert answer.success
+    assert ', on a frame 2.000 s after the one asked for' in answer.message
+
+
+def test_a_poor_start_is_told(scripted):
+    bench = scripted(score_lost=0.2, score_sure=0.6)
+    bench.see(picture_saying(0.4))
+    assert 'the score is only 0.40' in bench.init().message
+
+
+def test_two_nodes_do_not_meet(bench, package):
+    left, right = (bench(model=package, namespace=name) for name in ('/left', '/right'))
+    square = Square()
+    left.see(square.at(60, 50))
+    assert left.init(square.box(60, 50)).success
+    refused = right.init(square.box(60, 50))
+    assert refused.code == INIT.NO_IMAGE
+    right.see(square.at(150, 90))
+    assert right.init(square.box(150, 90), target_id='other').success
+    assert left.track(square.at(62, 50)).id == 'target_1'
+    assert right.track(square.at(152, 90)).id == 'other'
+    assert {each.id for each in left.received['detection']} == {'target_1'}
+    assert {each.id for each in right.received['detection']} == {'other'}
+
+
+def test_names_are_relative(scripted):
+    bench = scripted(namespace='/robot/front')
+    node, name, space = bench.node, 'tracker', '/robot/front'
+    # What ROS itself, and everybody's dashboard, expects at the root.
+    common = {'/diagnostics', '/parameter_events', '/rosout'}
+
+    def names(query):
+        return {topic for topic, _ in query(name, space)}
+
+    published = names(node.get_publisher_names_and_types_by_node) - common
+    assert published == {
+        f'{space}/tracker/{topic}'
+        for topic in (
+            'detection',
+            'detections',
+            'state',
+            'debug_image',
+            'debug_image/compressed',
+            'transition_event',
+        )
+    }
+    subscribed = names(node.get_subscriber_names_and_types_by_node) - common
+    assert subscribed == {f'{space}/image_raw', f'{space}/camera_info'}
+    served = names(node.get_service_names_and_types_by_node)
+    assert {f'{space}/tracker/{each}' for each in ('init_target', 'stop_target', 'enable')} <= (
+        served
+    )
+    assert all(each.startswith(f'{space}/tracker/') for each in served)
+
+
+def test_a_late_joiner_gets_the_state(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init(target_id='known')
+    late = []
+    bench.peer.create_subscription(TrackerState, 'tracker/state', late.append, LATCHED)
+    bench.until(lambda: late)
+    assert late[0].target_id == 'known'
+
+
+def test_the_node_says_how_it_is(scripted):
+    bench = scripted()
+    info = bench.peer.create_publisher(CameraInfo, 'camera_info', 1)
+    bench.listen('diagnostics', DiagnosticArray, '/diagnostics')
+    name = f'{bench.namespace}/tracker: tracking'
+
+    def statuses():
+        return [
+            status
+            for message in bench.received['diagnostics']
+            for status in message.status
+            if status.name == name
+        ]
+
+    bench.until(statuses)
+    assert statuses()[0].level == DiagnosticStatus.WARN
+    assert f"no image on '{bench.namespace}/image_raw'" in statuses()[0].message
+    bench.see(SURE)
+    bench.init()
+    bench.track(SURE)
+    bench.until(info.get_subscription_count)
+    info.publish(CameraInfo(width=64, height=48))
+    bench.until(lambda: ('camera_info', '64 x 48') in pairs_of(statuses()[-1]))
+    newest = statuses()[-1]
+    assert newest.level == DiagnosticStatus.OK
+    assert newest.message == 'TRACKING'
+    values = dict(pairs_of(newest))
+    assert values['target'] == 'target_1'
+    assert values['frames processed'] == '2'
+    assert float(values['total p50 ms']) > 0
+
+
+def pairs_of(status):
+    return [(each.key, each.value) for each in status.values]
+
+
+# Refusals
+
+
+@pytest.fixture(scope='module')
+def standing(graph, package):
+    """A node that has seen an image and follows nothing; no test leaves it otherwise."""
+    bench = Bench(graph, model=package)
+    bench.see(Square().at(60, 50))
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize(
+    ('request_', 'code', 'words'),
+    [
+        ({'box': Box(math.nan, 1.0, 9.0, 9.0)}, INIT.INVALID_BOX, ('x=nan', 'not finite')),
+        ({'box': Box(1.0, 1.0, math.inf, 9.0)}, INIT.INVALID_BOX, ('w=inf', 'not finite')),
+        ({'box': Box(1.0, 1.0, 0.0, 9.0)}, INIT.INVALID_BOX, ('w=0', 'above 0')),
+        ({'box': Box(1.0, 1.0, 9.0, -9.0)}, INIT.INVALID_BOX, ('h=-9', 'above 0')),
+        ({'theta': 0.5}, INIT.INVALID_BOX, ('0.5', 'theta = 0')),
+        ({'box': Box(999.0, 1.0, 9.0, 9.0)}, INIT.BOX_OUTSIDE_IMAGE, ('x=999', '240 x 160')),
+        ({'box': Box(5.0, 5.0, 3.0, 9.0)}, INIT.BOX_TOO_SMALL, ('w=3', 'at least 6 px')),
+        ({'text': 'the red car'}, INIT.TEXT_NOT_SUPPORTED, ("'the red car'", 'leave it empty')),
+        ({'header': Header(frame_id='map')}, INIT.WRONG_FRAME, ("'map'", "'camera'")),
+        ({'target_id': 'a\nb'}, INIT.INVALID_ID, ('a', 'b', '3 characters', 'at most 64')),
+        ({'target_id': 'x' * 100}, INIT.INVALID_ID, ('100 characters',)),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_with_the_value(standing, request_, code, words):
+    answer = standing.init(**{'box': Square().box(60, 50), **request_})
+    assert not answer.success
+    assert answer.code == code
+    assert answer.target_id == ''
+    for word in words:
+        assert word in answer.message
+    assert standing.node._session.observation.target_id == ''
+
+
+def test_a_start_before_any_image_is_refused(bench, package):
+    bench = bench(model=package)
+    answer = bench.init()
+    assert answer.code == INIT.NO_IMAGE
+    assert f"'{bench.namespace}/image_raw'" in answer.message
+
+
+@pytest.mark.parametrize('frame_id', ['', 'camera'])
+def test_the_images_frame_or_none_is_accepted(standing, frame_id):
+    answer = standing.init(Square().box(60, 50), header=Header(frame_id=frame_id))
+    assert answer.success
+    assert standing.stop().success
+
+
+def test_a_stop_without_a_target_is_refused(standing):
+    answer = standing.stop()
+    assert not answer.success
+    assert answer.code == STOP.NOT_TRACKING
+    assert 'no target' in answer.message
+
+
+def test_a_stop_of_another_target_is_refused(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init(target_id='mine')
+    answer = bench.stop('yours')
+    assert answer.code == STOP.UNKNOWN_TARGET
+    assert "'yours'" in answer.message
+    assert "'mine'" in answer.message
+    assert bench.track(SURE).id == 'mine'
+    assert bench.stop('mine').code == STOP.OK
+    bench.until_state(lambda state: state.state == TrackerState.IDLE)
+    assert bench.state.target_id == ''
+    assert bench.state.reason == 'stopped on request'
+
+
+def test_after_a_stop_nothing_is_answered(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    bench.track(SURE)
+    assert bench.stop().success
+    count = len(bench.received['detection'])
+    bench.see(SURE)
+    bench.init()
+    last = bench.node._newest.message.header
+    bench.until(lambda: bench.received['detection'][-1].header == last)
+    assert len(bench.received['detection']) == count + 1, 'only that of the new start'
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (TrackerError('no features here'), 'no features here'),
+        (ZeroDivisionError('in the depths'), 'ZeroDivisionError: in the depths'),
+        (MemoryError(), 'MemoryError'),
+    ],
+)
+def test_a_tracker_that_cannot_start_is_an_answer(scripted, error, words):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+
+    def fail(image):
+        raise error
+
+    bench.tracker.before = fail
+    answer = bench.init()
+    assert answer.code == INIT.TRACKER_FAILED
+    assert words in answer.message
+    bench.until_state(lambda state: state.state == TrackerState.IDLE)
+    bench.tracker.before = lambda image: None
+    assert bench.init().success
+
+
+def test_a_start_on_an_image_that_cannot_be_read_is_an_answer(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.see(Image(header=bench.header(), width=4, height=4, encoding='32FC1', step=16))
+    answer = bench.init()
+    assert answer.code == INIT.TRACKER_FAILED
+    assert '32FC1' in answer.message
+    bench.see(SURE)
+    assert bench.init().success
+
+
+# Pausing
+
+
+def test_a_paused_node_keeps_its_target(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    bench.track(SURE)
+    assert bench.enable(False).success
+    bench.until_state(lambda state: not state.enabled)
+    assert bench.state.state == TrackerState.TRACKING
+    paused = bench.see(SURE)
+    refused = bench.init()
+    assert refused.code == INIT.NOT_READY
+    assert '~/enable' in refused.message
+    assert bench.enable(True).success
+    assert bench.track(SURE).id == 'target_1'
+    assert paused not in [each.header for each in bench.received['detection']]
+    assert bench.state.enabled
+
+
+def test_a_paused_target_can_be_stopped(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    bench.enable(False)
+    assert bench.stop().success
+    bench.until_state(lambda state: state.state == TrackerState.IDLE and not state.enabled)
+
+
+# While the tracker is slow or fails
+
+
+def test_services_answer_while_the_tracker_is_busy(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    gate = Gate(bench)
+    gate.hold()
+    assert bench.init(theta=1.0).code == INIT.INVALID_BOX
+    assert bench.init(target_id='\n').code == INIT.INVALID_ID
+    assert bench.init(text='red').code == INIT.TEXT_NOT_SUPPORTED
+    assert bench.init(header=Header(frame_id='map')).code == INIT.WRONG_FRAME
+    assert bench.set(debug_scale=0.5)[0].successful
+    assert bench.enable(False).success
+    assert bench.init().code == INIT.NOT_READY
+    assert bench.enable(True).success
+    gate.open()
+    assert bench.track(SURE).id == 'target_1'
+
+
+def test_a_refused_start_swallows_no_frame(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    gate = Gate(bench)
+    gate.hold()
+    waiting = bench.see(SURE)
+    assert bench.init(theta=1.0).code == INIT.INVALID_BOX
+    gate.open()
+    assert bench.init(Box(1e6, 0.0, 9.0, 9.0)).code == INIT.BOX_OUTSIDE_IMAGE
+    bench.until(lambda: waiting in [each.header for each in bench.received['detection']])
+
+
+def test_a_start_that_waits_too_long_is_an_answer_and_not_made_later(scripted, monkeypatch):
+    monkeypatch.setattr(node_module, '_START_TIMEOUT_S', 0.05)
+    bench = scripted()
+    bench.see(SURE)
+    bench.init(target_id='first')
+    gate = Gate(bench)
+    gate.hold()
+    for answer in (bench.init(target_id='second'), bench.stop()):
+        assert not answer.success
+        assert 'busy' in answer.message
+    gate.open()
+    assert bench.track(SURE).id == 'first'
+    assert len(bench.tracker.starts) == 1
+
+
+def test_a_tracker_that_fails_on_an_image_loses_its_target_and_no_more(scripted, capfd):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+
+    def fail(image):
+        raise ZeroDivisionError('in the depths')
+
+    bench.tracker.before = fail
+    bench.send(SURE)
+    state = bench.until_state(lambda state: state.state == TrackerState.IDLE)
+    assert state.reason == 'the tracker failed: in the depths'
+    assert 'the tracker failed: ZeroDivisionError: in the depths' in capfd.readouterr().err
+    bench.tracker.before = lambda image: None
+    assert bench.init().target_id == 'target_2'
+    assert bench.track(SURE).id == 'target_2'
+
+
+# Hostile images
+
+
+def hostile(header):
+    def image(**fields):
+        whole = {'width': 8, 'height': 6, 'encoding': 'bgr8', 'step': 24, 'data': bytes(144)}
+        return Image(header=header, **{**whole, **fields})
+
+    return [
+        image(encoding='nonsense'),
+        image(encoding=''),
+        image(encoding='32FC1', step=32, data=bytes(192)),
+        image(width=0),
+        image(height=0),
+        image(width=2**32 - 1, height=2**32 - 1, step=2**32 - 1),
+        image(step=1),
+        image(data=b''),
+        image(data=bytes(143)),
+        image(encoding='nv12', width=7, step=7),
+        image(encoding='bayer_rggb8', width=1, height=1, step=1),
+        image(encoding='x' * 10_000),
+    ]
+
+
+def test_images_that_are_none_are_refused_once_each_and_the_node_goes_on(bench, package, capfd):
+    bench = bench(model=package)
+    square = Square()
+    bench.see(square.at(60, 50))
+    bench.init(square.box(60, 50))
+    for _ in range(2):
+        for message in hostile(bench.header()):
+            before = bench.node._refused
+            bench.send(message)
+            bench.until(lambda count=before: bench.node._refused == count + 1)
+    detection = bench.track(square.at(62, 50))
+    assert box_of(detection).iou(square.box(62, 50)) > 0.6
+    complaints = [line for line in capfd.readouterr().err.splitlines() if 'image refused' in line]
+    assert len(complaints) == len(set(complaints)) == len(hostile(Header()))
+    assert max(map(len, complaints)) < 1000
+
+
+def test_compressed_images_that_are_none_are_refused(scripted):
+    bench = scripted(image_transport='compressed', image_type=CompressedImage)
+    bench.see(SURE)
+    bench.init()
+    jpeg = bytes(to_compressed_message(SURE, Header()).data)
+    broken = [b'', b'\xff\xd8\xff', jpeg[:100], jpeg[:-2], bytes(1000)]
+    for number, data in enumerate(broken):
+        bench.send(CompressedImage(header=bench.header(), format='jpeg', data=data))
+        bench.until(lambda count=number: bench.node._refused == count + 1)
+    assert bench.track(SURE).id == 'target_1'
+
+
+def test_every_size_of_image_is_answered(bench):
+    """The default tracker, and images that change their size while it follows."""
+    bench = bench(model='csrt')
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    for picture in (square.at(62, 50)[:90, :120], square.at(62, 50), square.at(62, 50)[:3, :3]):
+        bench.see(picture)
+        bench.node._worker.call(lambda: None).result(WAIT_S)
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    assert box_of(bench.track(square.at(62, 50))).iou(square.box(62, 50)) > 0.6
+
+
+# The debug image
+
+
+def test_nothing_is_drawn_unless_somebody_looks(scripted, monkeypatch):
+    shown, show = [], DebugView.show
+    monkeypatch.setattr(DebugView, 'show', lambda *args: (shown.append(1), show(*args)))
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    bench.track(SURE)
+    assert shown == []
+    viewer = bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    header = bench.track(SURE).header
+    bench.until(lambda: bench.received['debug'])
+    assert bench.received['debug'][-1].header == header
+    count = len(shown)
+    assert count >= 1
+    bench.peer.destroy_subscription(viewer)
+    del bench.received['debug']
+    bench.until(lambda: not bench.node._debug.is_watched())
+    bench.track(SURE)
+    assert len(shown) == count
+
+
+def test_the_debug_image_is_there_without_a_target_too(scripted):
+    bench = scripted(debug_scale=0.5)
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    bench.send(SURE)
+    bench.until(lambda: bench.received['debug'])
+    newest = bench.received['debug'][-1]
+    assert (newest.width, newest.height) == (32, 24)
+    assert bench.received['detection'] == []
+
+
+def test_the_quality_of_the_debug_jpeg_can_be_set(scripted):
+    bench = scripted(debug_jpeg_quality=95)
+    bench.listen('jpeg', CompressedImage, 'tracker/debug_image/compressed', 1)
+    bench.meet()
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    sizes = []
+    for quality in (95, 10):
+        assert bench.set(debug_jpeg_quality=quality)[0].successful
+        header = bench.send(noise)
+        bench.until(lambda h=header: h in [each.header for each in bench.received['jpeg']])
+        newest = bench.received['jpeg'][-1]
+        sizes.append(len(newest.data))
+        assert cv2.imdecode(np.array(newest.data), cv2.IMREAD_COLOR).shape == (120, 160, 3)
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+# Parameters
+
+
+def test_parameters_change_while_it_runs(scripted):
+    bench = scripted(lost_after_frames=100, uncertain_after_frames=100)
+    bench.see(SURE)
+    bench.init()
+    bench.track(BAD)
+    assert bench.state.state == TrackerState.STARTING
+    assert bench.set(lost_after_frames=1, class_id='boat')[0].successful
+    assert bench.track(BAD).results == []
+    assert bench.state.state == TrackerState.LOST
+    assert bench.set(score_lost=0.0, score_sure=0.0, sure_after_frames=1)[0].successful
+    detection = bench.track(BAD)
+    assert bench.state.state == TrackerState.TRACKING
+    assert detection.results[0].hypothesis.class_id == 'boat'
+    assert bench.set(smallest_box_px=18.0)[0].successful
+    assert bench.init().code == INIT.BOX_TOO_SMALL
+    assert bench.set(image_timeout_s=60.0)[0].successful
+    assert bench.node._images.silent_after_s == 60.0
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'model': 'vittrack'}, 'model: read when the node is configured'),
+        ({'threads': 2}, 'threads: read when the node is configured'),
+        ({'image_transport': 'compressed'}, 'image_transport: read when'),
+        ({'debug_scale': 7.0}, '7'),
+        ({'lost_after_frames': 0}, '0'),
+        ({'score_lost': math.nan}, 'score_lost out of range'),
+        ({'score_lost': 0.9}, 'score_sure'),
+        ({'debug_scale': 1}, "expected 'Type.DOUBLE'"),
+        ({'class_id': 5}, "expected 'Type.STRING'"),
+        ({'no_such_thing': 5}, 'undeclared'),
+    ],
+)
+def test_changes_that_cannot_be_are_refused_with_the_reason(standing, change, words):
+    standing.set(score_lost=0.1, score_sure=0.5)
+    standing.set(score_sure=0.5)
+    before = standing.node.parameters
+    (result,) = standing.set(**change)
+    assert not result.successful
+    assert words in result.reason
+    assert standing.node.parameters == before
+
+
+def test_a_fixed_parameter_may_be_set_to_what_it_is(standing, package):
+    assert standing.set(model=package, threads=1)[0].successful
+
+
+# The life cycle
+
+
+def test_a_node_that_is_not_active_says_so(bench, package):
+    bench = bench(model=package, start=False)
+    for answer, code in ((bench.init(), INIT.NOT_READY), (bench.stop(), STOP.NOT_READY)):
+        assert answer.code == code
+        assert 'not active' in answer.message
+    assert bench.enable(True).success
+
+
+def test_a_deactivated_node_lets_go_of_camera_and_target(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    assert bench.change(Transition.TRANSITION_DEACTIVATE)
+    state = bench.until_state(lambda state: state.state == TrackerState.IDLE)
+    assert state.reason == 'the node is not active'
+    assert state.target_id == ''
+    assert bench.init().code == INIT.NOT_READY
+    late = []
+    bench.peer.create_subscription(TrackerState, 'tracker/state', late.append, LATCHED)
+    bench.until(lambda: late)
+    assert late[0].state == TrackerState.IDLE
+    assert bench.camera.get_subscription_count() == 0
+    assert bench.change(Transition.TRANSITION_ACTIVATE)
+    bench.meet()
+    assert bench.init().code == INIT.NO_IMAGE, 'the old image is not kept'
+    bench.see(SURE)
+    assert bench.init().success
+    assert bench.state.frames_seen >= 1
+
+
+def test_counters_go_on_until_the_next_configuration(scripted):
+    bench = scripted()
+    for _ in range(2):
+        bench.see(SURE)
+        bench.init()
+        bench.track(SURE)
+        bench.change(Transition.TRANSITION_DEACTIVATE)
+        bench.change(Transition.TRANSITION_ACTIVATE)
+        bench.meet()
+    bench.until_state(lambda state: state.frames_seen == 4)
+    assert bench.state.frames_processed == 4
+    bench.change(Transition.TRANSITION_DEACTIVATE)
+    bench.change(Transition.TRANSITION_CLEANUP)
+    bench.received['state'].clear()
+    bench.start()
+    bench.until_state(lambda state: state.frames_seen == state.frames_processed == 0)
+
+
+def test_a_node_can_be_given_another_model(bench, package):
+    bench = bench(model='csrt')
+    assert bench.change(Transition.TRANSITION_DEACTIVATE)
+    assert not bench.set(model=package)[0].successful
+    assert bench.change(Transition.TRANSITION_CLEANUP)
+    assert bench.set(model=package)[0].successful
+    bench.start()
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    bench.track(square.at(62, 50))
+    assert bench.state.model == package
+
+
+def test_a_model_that_is_not_there_can_be_corrected(bench, package, capfd):
+    bench = bench(model='vitrack', start=False)
+    assert not bench.change(Transition.TRANSITION_CONFIGURE)
+    assert "model 'vitrack': there is no model 'vitrack'; known are" in capfd.readouterr().err
+    assert bench.lifecycle_state() == LifecycleState.PRIMARY_STATE_UNCONFIGURED
+    assert bench.set(model=package)[0].successful
+    bench.start()
+
+
+def test_an_unforeseen_error_of_a_transition_is_told(bench, package, monkeypatch, capfd):
+    def fail(*_, **__):
+        raise ZeroDivisionError('in the depths')
+
+    bench = bench(model=package, start=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(node_module, 'create', fail)
+        assert not bench.change(Transition.TRANSITION_CONFIGURE)
+    assert 'on_configure: ZeroDivisionError: in the depths' in capfd.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(node_module, 'MatchedSubscription', fail)
+        assert bench.change(Transition.TRANSITION_CONFIGURE)
+        assert not bench.change(Transition.TRANSITION_ACTIVATE)
+    assert 'on_activate: ZeroDivisionError: in the depths' in capfd.readouterr().err
+    assert bench.lifecycle_state() == LifecycleState.PRIMARY_STATE_UNCONFIGURED
+    bench.start()
+
+
+def test_an_impossible_quality_of_service_is_named(graph, bench, package, capfd):
+    name = f'/bench{next(_numbers)}'
+    parameter = f'qos_overrides.{name}/image_raw.subscription.reliability'
+    bench = bench(model=package, start=False, namespace=name, **{parameter: 'splendid'})
+    assert bench.change(Transition.TRANSITION_CONFIGURE)
+    threads = threading.active_count()
+    for _ in range(2):
+        assert not bench.change(Transition.TRANSITION_ACTIVATE)
+        assert f"{parameter} is 'splendid': it must be one of" in capfd.readouterr().err
+        assert bench.lifecycle_state() == LifecycleState.PRIMARY_STATE_INACTIVE
+        assert threading.active_count() == threads
+    assert bench.init().code == INIT.NOT_READY
+
+
+@pytest.mark.parametrize(
+    'transition',
+    [Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, 99, 255],
+)
+def test_a_transition_that_cannot_be_is_refused(standing, transition):
+    assert not standing.change(transition)
+    assert standing.lifecycle_state() == LifecycleState.PRIMARY_STATE_ACTIVE
+
+
+def test_a_node_is_shut_down_while_it_works(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    threads = threading.active_count()
+    assert bench.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert bench.lifecycle_state() == LifecycleState.PRIMARY_STATE_FINALIZED
+    assert threading.active_count() == threads - 2
+    assert bench.init().code == INIT.NOT_READY
+
+
+def test_a_node_is_deactivated_while_its_tracker_is_busy(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    entered, stopping = threading.Event(), threading.Event()
+    stop = bench.node._worker.stop
+
+    def hold(image):
+        entered.set()
+        assert stopping.wait(WAIT_S)
+
+    bench.tracker.before = hold
+    worker = bench.node._worker
+    running = bench.node._activated
+    # The worker is told to stop in the middle of a picture, and the picture is still answered.
+    running.callback(stopping.set)
+    header = bench.send(SURE)
+    bench.until(entered.is_set)
+    waiting = worker.call(lambda: None)
+    assert bench.change(Transition.TRANSITION_DEACTIVATE)
+    assert waiting.done()
+    assert stop.__self__ is worker
+    assert not worker._thread.is_alive()
+    bench.until(lambda: bench.received['detection'][-1].header == header)
+    bench.until_state(lambda state: state.state == TrackerState.IDLE)
+
+
+def test_cycles_leave_nothing_behind(scripted):
+    bench = scripted()
+
+    def holdings():
+        node = bench.node
+        entities = (node.publishers, node.subscriptions, node.timers, node.services, node.clients)
+        return (
+            *(len(list(each)) for each in entities),
+            len(node._managed_entities),
+            threading.active_count(),
+        )
+
+    before = holdings()
+    for _ in range(3):
+        for transition in (
+            Transition.TRANSITION_DEACTIVATE,
+            Transition.TRANSITION_CLEANUP,
+            Transition.TRANSITION_CONFIGURE,
+            Transition.TRANSITION_ACTIVATE,
+        ):
+            assert bench.change(transition)
+    assert holdings() == before
+
+
+# Time
+
+
+def test_simulated_time_may_stand_still(scripted):
+    bench = scripted(use_sim_time=True)
+    bench.see(SURE)
+    bench.init()
+    bench.track(SURE)
+    assert math.isnan(bench.state.frame_age_s)
+    count = len(bench.received['state'])
+    bench.until(lambda: len(bench.received['state']) > count)
+
+
+def test_ages_are_told_in_simulated_time(scripted):
+    bench = scripted(use_sim_time=True)
+    clock = bench.peer.create_publisher(Clock, '/clock', 1)
+    bench.until(clock.get_subscription_count)
+    clock.publish(Clock(clock=Time(sec=1000)))
+    bench.until(lambda: bench.node.get_clock().now().nanoseconds)
+    bench.see(SURE)
+    bench.init()
+    picture = to_message(SURE, Header(stamp=Time(sec=999, nanosec=500_000_000)))
+    bench.send(picture)
+    state = bench.until_state(lambda state: state.header == picture.header)
+    assert state.frame_age_s == pytest.approx(0.5)
+
+
+def test_a_picture_without_a_time_has_no_age(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    picture = to_message(SURE, Header(frame_id='camera'))
+    bench.send(picture)
+    state = bench.until_state(lambda state: state.header == picture.header)
+    assert math.isnan(state.frame_age_s)
+
+
+def test_silence_is_told(scripted, capfd):
+    bench = scripted(image_timeout_s=0.1)
+    bench.listen('diagnostics', DiagnosticArray, '/diagnostics')
+    bench.until(lambda: len(bench.received['diagnostics']) >= 2)
+    said = capfd.readouterr().err
+    assert said.count(f"nothing came on '{bench.namespace}/image_raw'") == 1
+    assert f'{bench.namespace}/peer' in said, 'who publishes it'
+    assert 'best effort' in said, 'and with which quality of service'
+
+
+# The process
+
+NODE = 'tracker_ros.ros.node'
+
+
+@pytest.fixture
+def program():
+    """Starts the node's program; whatever still runs is ended after the test."""
+    environment = dds_environment(DOMAIN_ID)
+    started = []
+
+    def start(**options):
+        started.append(Child('tracker', node_command(NODE, **options), environment))
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.end(grace_s=10)
+
+
+def test_a_program_that_cannot_start_says_why(program, tmp_path):
+    broken = tmp_path / 'broken.yaml'
+    broken.write_text('tracker: [')
+    wrong = tmp_path / 'wrong.yaml'
+    wrong.write_text('/**:\n  ros__parameters:\n    lost_after_frames: many\n')
+    cases = [
+        ({'parameters': {'model': 'vittrack'}}, 'tracker_ros models fetch vittrack'),
+        ({'parameters': {'model': 'vitrack'}}, "there is no model 'vitrack'; known are"),
+        ({'parameters': {'model': 3}}, "parameter 'model' to '3' of type 'INTEGER'"),
+        ({'parameters': {'runtime': 'tpu'}}, "runtime is 'tpu', but must be one of"),
+        ({'parameters': {'debug_scale': 70.0}}, 'debug_scale'),
+        ({'params_file': wrong}, "parameter 'lost_after_frames' to 'many'"),
+        ({'params_file': broken}, "Couldn't parse params file"),
+        ({'params_file': tmp_path / 'none.yaml'}, 'none.yaml'),
+    ]
+    started = [(program(**options), words) for options, words in cases]
+    for child, words in started:
+        assert child.wait(120) == 1, child.log_tail()
+        assert words in child.log_tail()
+        assert 'Traceback' not in child.log_tail()
+
+
+def is_in(graph, peer, namespace, state):
+    """Waits until the node of a program is in this state of its life cycle."""
+    client = peer.create_client(GetState, f'{namespace}/tracker/get_state')
+    graph.spin_until(client.service_is_ready, 60)
+    while True:
+        future = client.call_async(GetState.Request())
+        graph.spin_until(future.done)
+        if future.result().current_state.id == state:
+            return
+
+
+ENDINGS = {'once': [signal.SIGINT], 'often': [signal.SIGINT] * 100, 'term': [signal.SIGTERM]}
+
+
+@pytest.mark.parametrize('numbers', ENDINGS.values(), ids=ENDINGS)
+def test_a_program_ends_in_order(graph, program, numbers):
+    """While it follows a target and somebody watches."""
+    space = f'/ending{next(_numbers)}'
+    child = program(namespace=space, parameters={'model': 'csrt'})
+    peer = graph.node('peer', namespace=space)
+    camera = peer.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
+    seen = []
+    peer.create_subscription(Image, 'tracker/debug_image', lambda message: seen.append(1), 1)
+    detections = []
+    peer.create_subscription(Detection2D, 'tracker/detection', detections.append, 10)
+    init = peer.create_client(InitTarget, 'tracker/init_target')
+    square = Square()
+
+    def send():
+        stamp = peer.get_clock().now().to_msg()
+        camera.publish(to_message(square.at(60, 50), Header(stamp=stamp)))
+
+    camera_timer = peer.create_timer(0.03, send)
+    try:
+        graph.spin_until(init.service_is_ready, 60)
+        graph.spin_until(camera.get_subscription_count, 60)
+        answer = None
+        while answer is None or answer.code in (INIT.NO_IMAGE, INIT.NOT_READY):
+            request = InitTarget.Request()
+            set_box(request.bbox, square.box(60, 50))
+            future = init.call_async(request)
+            graph.spin_until(future.done)
+            answer = future.result()
+        assert answer.success, answer.message
+        graph.spin_until(lambda: seen and len(detections) > 3)
+        for number in numbers:
+            child._process.send_signal(number)
+            graph.executor.spin_once(timeout_sec=0.01)
+        graph.spin_until(lambda: not child.is_running())
+    finally:
+        camera_timer.destroy()
+        graph.remove(peer)
+    assert child.wait(1) == 0, child.log_tail()
+    assert 'Traceback' not in child.log_tail()
+    assert 'failed' not in child.log_tail()
+
+
+def test_a_program_waits_for_its_manager_and_survives_nonsense(graph, program):
+    space = f'/waiting{next(_numbers)}'
+    child = program(namespace=space, parameters={'autostart': False})
+    peer = graph.node('peer')
+    try:
+        is_in(graph, peer, space, LifecycleState.PRIMARY_STATE_UNCONFIGURED)
+        client = peer.create_client(SetParameters, f'{space}/tracker/set_parameters')
+        nonsense = ParameterMessage(name='threads', value=ParameterValue(type=77))
+        client.call_async(SetParameters.Request(parameters=[nonsense]))
+        number = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=1)
+        sensible = ParameterMessage(name='threads', value=number)
+        graph.spin_until(client.service_is_ready)
+        future = client.call_async(SetParameters.Request(parameters=[sensible]))
+        graph.spin_until(future.done)
+        assert future.result().results[0].successful
+        change = peer.create_client(ChangeState, f'{space}/tracker/change_state')
+        graph.spin_until(change.service_is_ready)
+        for transition, success in (
+            (Transition.TRANSITION_ACTIVATE, False),
+            (Transition.TRANSITION_CONFIGURE, True),
+            (Transition.TRANSITION_ACTIVATE, True),
+        ):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            future = change.call_async(request)
+            graph.spin_until(future.done, 60)
+            assert future.result().success is success
+        is_in(graph, peer, space, LifecycleState.PRIMARY_STATE_ACTIVE)
+        child._process.send_signal(signal.SIGINT)
+        graph.spin_until(lambda: not child.is_running())
+    finally:
+        graph.remove(peer)
+    assert child.wait(1) == 0, child.log_tail()
+    assert 'Traceback' not in child.log_tail()
+
+
+def test_a_program_that_is_interrupted_while_it_starts_ends_in_order(program):
+    """At whatever point it is hit; before its first line the interpreter itself answers."""
+    started = [program(parameters={'model': 'csrt'}, log_level='debug') for _ in range(3)]
+    for number, child in enumerate(started):
+        child.wait_until(
+            lambda c=child, n=number: len(c._lines) > 40 * n, 60, f'{40 * number} lines of log'
+        )
+        child._process.send_signal(signal.SIGINT)
+    for child in started:
+        assert child.wait(60) == 0, child.log_tail()
+        assert 'Traceback' not in child.log_tail()
