@@ -1,0 +1,98 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`tracker_ros eval` as a person calls it."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker_ros.cli import main
+
+NOISE = np.random.default_rng(5)
+BACKGROUND = NOISE.integers(0, 80, (120, 160, 3)).astype(np.uint8)
+TARGET = cv2.resize(NOISE.integers(100, 255, (8, 8, 3)).astype(np.uint8), (32, 32))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('TRACKER_ROS_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """One sequence of eight frames in which a textured square moves."""
+    images = tmp_path / 'data' / 'square' / 'img'
+    images.mkdir(parents=True)
+    rows = []
+    for index in range(8):
+        x, y = 30 + 4 * index, 40 + 2 * index
+        frame = BACKGROUND.copy()
+        frame[y : y + 32, x : x + 32] = TARGET
+        cv2.imwrite(str(images / f'{index}.png'), frame)
+        rows.append(f'{x},{y},32,32')
+    (images.parent / 'groundtruth.txt').write_text('\n'.join(rows))
+    return tmp_path / 'data'
+
+
+def test_table_and_json_of_one_model(data, tmp_path, capsys):
+    path = tmp_path / 'out' / 'eval.json'
+    code = main(['eval', str(data), '--model', 'csrt', '--per-sequence', '--json', str(path)])
+    assert code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ['sequence', 'model', 'AUC']
+    assert lines[2].split()[:2] == ['square', 'csrt']
+    result = json.loads(path.read_text())
+    scores = result['trackers']['csrt']
+    assert scores['auc'] > 0.6
+    assert f'{scores["auc"]:.3f}' in lines[6]
+    assert len(scores['runs']['square']['boxes']) == 8
+    assert result['problems'] == result['failures'] == []
+
+
+def test_peers_run_beside_and_those_without_weights_say_why(data, capsys):
+    assert main(['eval', str(data), '--peers', '--quiet']) == 0
+    captured = capsys.readouterr()
+    names = [line.split()[0] for line in captured.out.splitlines()[2:]]
+    assert sorted(names) == ['opencv_csrt', 'opencv_kcf', 'opencv_mil']
+    assert 'skipped: opencv_vit: the weights' in captured.err
+    assert 'skipped: opencv_nano: the weights' in captured.err
+
+
+def test_a_broken_sequence_is_left_out_and_told_by_the_exit_code(data, capsys):
+    (data / 'broken').mkdir()
+    (data / 'broken' / 'groundtruth.txt').write_text('1,2,3,4\n')
+    assert main(['eval', str(data), '--model', 'csrt', '--quiet']) == 1
+    captured = capsys.readouterr()
+    assert 'csrt' in captured.out
+    assert f'left out: {data / "broken"}' in captured.err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--model', 'nonsense'], "no model 'nonsense'"),
+        (['--model', 'vittrack'], 'models fetch vittrack'),
+        (['--model', 'vittrack', '--weights', '.'], 'are not in'),
+        (['--model', 'opencv_nonsense'], "no peer 'opencv_nonsense'"),
+        (['--model', ' , '], 'nothing to run'),
+        ([], 'nothing to run'),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_runs(data, capsys, arguments, words):
+    assert main(['eval', str(data), '--quiet', *arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ''
+
+
+def test_no_data_is_refused(tmp_path, capsys):
+    assert main(['eval', str(tmp_path / 'none'), '--model', 'csrt']) == 2
+    assert 'no such folder' in capsys.readouterr().err
+
+
+def test_fewer_jobs_than_one_are_refused(data, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['eval', str(data), '--model', 'csrt', '--jobs', '0'])
+    assert 'must be at least 1' in capsys.readouterr().err

@@ -1,0 +1,266 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One-pass evaluation: a tracker is started with the true box of the first frame and then left
+alone until the last one.
+
+A run is a tracker on a sequence. Runs are independent of each other, so they spread over
+processes; a run that fails is reported as failed and the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import NoReturn, Protocol, TypeVar
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tracker_ros.evaluation.metrics import Array, Errors, Scores, errors_of, scores_of
+from tracker_ros.evaluation.sequences import Sequence, SequenceError
+from tracker_ros.geometry import Box
+from tracker_ros.runtime.engine import EngineError
+from tracker_ros.runtime.package import PackageError
+from tracker_ros.trackers import Estimate, TrackerError
+
+Item = TypeVar('Item')
+
+TRACKER_ERRORS = (TrackerError, PackageError, EngineError, cv2.error)
+"""What making, starting or stepping a tracker raises."""
+
+_READ_AHEAD_FRAMES = 8
+
+
+class OnePassTracker(Protocol):
+    """What is evaluated: the part of the trackers' contract that a one-pass run needs."""
+
+    def start(self, image: np.ndarray, box: Box, text: str | None = None) -> object:
+        """Take (H, W, 3) uint8 BGR and the target's box in it."""
+
+    def step(self, image: np.ndarray) -> Estimate:
+        """Find the target in the next image."""
+
+
+MakeTracker = Callable[[str], OnePassTracker]
+"""Makes a tracker from its name. It is sent to other processes, so it must be picklable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one tracker did on one sequence.
+
+    boxes: (n, 4) x, y, w, h in pixels, the first row the given one; nan for no box.
+    confidences: (n,) raw scores, nan for the first frame.
+    times_s: (n,) seconds of the tracker alone, without decoding; the first is its start.
+    """
+
+    tracker: str
+    sequence: Sequence
+    boxes: Array
+    confidences: Array
+    times_s: Array
+
+    @property
+    def errors(self) -> Errors:
+        """Its boxes against the true ones."""
+        return errors_of(
+            self.boxes, self.sequence.truth, (self.sequence.width, self.sequence.height)
+        )
+
+    @property
+    def scores(self) -> Scores:
+        """The metrics of this run."""
+        return scores_of(self.errors)
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames a second: the inverse of the median step; nan for a single frame."""
+        return median_rate_hz([self])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that gave no result, and why."""
+
+    tracker: str
+    sequence: str
+    reason: str
+
+
+Task = tuple[str, Sequence]
+Outcome = tuple[int, Run | Failure]
+"""The number of a task and what became of it."""
+
+
+def evaluate(
+    trackers: Iterable[str],
+    sequences: list[Sequence],
+    make_tracker: MakeTracker,
+    *,
+    jobs: int = 1,
+    progress: bool = True,
+) -> tuple[list[Run], list[Failure]]:
+    """Run every tracker on every sequence.
+
+    jobs: processes; with more than one each of them uses one thread of OpenCV's. progress:
+    whether a bar is drawn on stderr.
+    Returns runs and failures, both ordered by tracker and then by sequence as given.
+    Raises ValueError for fewer jobs than one.
+    """
+    if jobs < 1:
+        raise ValueError(f'jobs must be at least 1, not {jobs}')
+    tasks = [(tracker, sequence) for tracker in trackers for sequence in sequences]
+    with tqdm(
+        total=sum(len(sequence) for _, sequence in tasks),
+        unit=' frames',
+        disable=not progress,
+        dynamic_ncols=True,
+    ) as bar:
+        if jobs == 1:
+            outcomes = dict(_here(tasks, make_tracker, bar))
+        else:
+            outcomes = dict(_in_processes(tasks, make_tracker, jobs, bar))
+    ordered = [outcomes[index] for index in range(len(tasks))]
+    runs = [outcome for outcome in ordered if isinstance(outcome, Run)]
+    failures = [outcome for outcome in ordered if isinstance(outcome, Failure)]
+    return runs, failures
+
+
+def run_safely(
+    make_tracker: MakeTracker,
+    name: str,
+    sequence: Sequence,
+    on_frame: Callable[[], object] | None = None,
+) -> Run | Failure:
+    """Make the tracker `name` and run it; what goes wrong with either becomes a Failure."""
+    try:
+        return run(make_tracker(name), name, sequence, on_frame)
+    except (SequenceError, *TRACKER_ERRORS) as error:
+        return Failure(name, sequence.name, str(error))
+    except Exception as error:  # a tracker with a bug must not take the other runs with it
+        return Failure(name, sequence.name, f'{type(error).__name__}: {error}')
+
+
+def run(
+    tracker: OnePassTracker,
+    name: str,
+    sequence: Sequence,
+    on_frame: Callable[[], object] | None = None,
+) -> Run:
+    """One pass of `tracker` over `sequence`; `on_frame` is called after each frame.
+
+    Raises SequenceError and whatever the tracker raises.
+    """
+    boxes = np.full((len(sequence), 4), np.nan)
+    confidences = np.full(len(sequence), np.nan)
+    times_s = np.full(len(sequence), np.nan)
+    for index, frame in enumerate(read_ahead(sequence.frames(), _READ_AHEAD_FRAMES)):
+        begin = time.perf_counter()
+        if index == 0:
+            tracker.start(frame, sequence.first_box)
+            boxes[0] = sequence.truth[0]
+        else:
+            estimate = tracker.step(frame)
+            boxes[index] = estimate.box.xywh()
+            confidences[index] = estimate.score
+        times_s[index] = time.perf_counter() - begin
+        if on_frame is not None:
+            on_frame()
+    return Run(name, sequence, boxes, confidences, times_s)
+
+
+def median_rate_hz(runs: Iterable[Run]) -> float:
+    """Inverse of the median time of a step over all runs; nan without a step."""
+    steps = np.concatenate([each.times_s[1:] for each in runs])
+    steps = steps[~np.isnan(steps)]
+    return float(1.0 / np.median(steps)) if len(steps) else float('nan')
+
+
+def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """The same items, fetched by a thread that is up to `depth` of them ahead.
+
+    Frames are decoded while the tracker works on earlier ones. An error of the source is raised
+    where the item would have come; abandoning the result ends the thread.
+    """
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+    abandoned = threading.Event()
+
+    def give(item: Item | None, error: BaseException | None) -> None:
+        while not abandoned.is_set():
+            try:
+                ready.put((item, error), timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                give(item, None)
+                if abandoned.is_set():
+                    return
+        except Exception as error:  # handed to the consumer, who raises it
+            give(None, error)
+        else:
+            give(None, StopIteration())
+
+    thread = threading.Thread(target=fetch, name='read ahead', daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            assert item is not None
+            yield item
+    finally:
+        abandoned.set()
+        thread.join()
+
+
+def _here(tasks: list[Task], make_tracker: MakeTracker, bar: tqdm[NoReturn]) -> Iterator[Outcome]:
+    for index, (tracker, sequence) in enumerate(tasks):
+        bar.set_description(f'{tracker} {sequence.name}')
+        before = bar.n
+        yield index, run_safely(make_tracker, tracker, sequence, bar.update)
+        bar.update(before + len(sequence) - bar.n)
+
+
+def _in_processes(
+    tasks: list[Task], make_tracker: MakeTracker, jobs: int, bar: tqdm[NoReturn]
+) -> Iterator[Outcome]:
+    pool = ProcessPoolExecutor(
+        jobs,
+        # A forked copy of a process whose inference library has threads can hang.
+        mp_context=multiprocessing.get_context('spawn'),
+        initializer=_be_single_threaded,
+    )
+    try:
+        futures = {
+            pool.submit(run_safely, make_tracker, tracker, sequence): index
+            for index, (tracker, sequence) in enumerate(tasks)
+        }
+        for future in as_completed(futures):
+            index = futures[future]
+            tracker, sequence = tasks[index]
+            try:
+                yield index, future.result()
+            except BrokenProcessPool as error:
+                yield index, Failure(tracker, sequence.name, f'its process died: {error}')
+            bar.update(len(sequence))
+    finally:
+        # Otherwise an interrupted evaluation would first run all that waits.
+        pool.shutdown(cancel_futures=True)
+
+
+def _be_single_threaded() -> None:
+    cv2.setNumThreads(1)
