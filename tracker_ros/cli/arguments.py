@@ -1,0 +1,25 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that several verbs take."""
+
+from __future__ import annotations
+
+import argparse
+
+from tracker_ros.geometry import Box
+
+
+def box(text: str) -> Box:
+    """Parse ``x,y,w,h``: top-left corner and size in pixels."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no box; give x,y,w,h in pixels, such as 100,80,40,30'
+        ) from None
+    value = Box(x, y, w, h)
+    if not value.is_finite() or w <= 0 or h <= 0:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no box; width and height must be above 0, and all four finite'
+        )
+    return value

@@ -1,0 +1,236 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`tracker_ros eval`: how good trackers are on annotated sequences, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracker_ros.evaluation.one_pass import Failure, OnePassTracker, Run
+    from tracker_ros.evaluation.sequences import Sequence, SequenceError
+    from tracker_ros.ros.replay import Replay
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        'eval',
+        help='score trackers on annotated sequences',
+        description=(
+            'Starts each tracker with the true box of the first frame of each sequence, lets it '
+            'run to the end, and prints success AUC (21 thresholds), precision at 20 px, '
+            'normalised precision, average overlap and speed side by side. Exit code 1 when a '
+            'sequence or a run failed; the others are scored all the same.'
+        ),
+    )
+    parser.add_argument(
+        'data',
+        type=Path,
+        metavar='DATA',
+        help='a sequence (video.mp4, img/ or images/, and groundtruth.txt), or a folder of them',
+    )
+    parser.add_argument(
+        '--model',
+        default='',
+        metavar='A,B',
+        help='models to run: names of `tracker_ros models list`, folders of model packages, or '
+        'opencv_csrt, opencv_kcf, opencv_mil, opencv_vit, opencv_nano',
+    )
+    parser.add_argument(
+        '--peers',
+        action='store_true',
+        help="also run OpenCV's trackers, those whose weights are here",
+    )
+    parser.add_argument(
+        '--weights',
+        type=Path,
+        metavar='DIR',
+        help='a folder with published weight files: used by the peers, and imported for models '
+        'that have none yet',
+    )
+    parser.add_argument('--runtime', default='auto', help='inference library (default: auto)')
+    parser.add_argument(
+        '--jobs', type=_positive, default=1, metavar='N', help='processes (default: 1)'
+    )
+    parser.add_argument(
+        '--per-sequence', action='store_true', help='also print the scores of each sequence'
+    )
+    parser.add_argument(
+        '--json', type=Path, metavar='FILE', help='write all scores, curves, boxes and times here'
+    )
+    parser.add_argument(
+        '--through-ros',
+        action='store_true',
+        help='also play the sequences over DDS into a running tracker node, in a process and ROS '
+        'domain of its own, and score what it publishes',
+    )
+    parser.add_argument(
+        '--rate',
+        type=float,
+        default=30.0,
+        metavar='HZ',
+        help='frames a second for --through-ros (default: 30)',
+    )
+    parser.add_argument(
+        '--domain-id',
+        type=int,
+        metavar='N',
+        help='ROS domain for --through-ros (default: a free one)',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; returns the exit code."""
+    from tracker_ros.evaluation import report
+    from tracker_ros.evaluation.one_pass import TRACKER_ERRORS, evaluate
+    from tracker_ros.evaluation.sequences import SequenceError, read_sequences
+
+    problems: list[SequenceError] = []
+    try:
+        sequences = read_sequences(args.data, problems)
+        models = [name.strip() for name in args.model.split(',') if name.strip()]
+        for name in models:
+            _prepare(name, args.weights, args.runtime)
+    except (SequenceError, *TRACKER_ERRORS) as error:
+        print(f'tracker_ros eval: {error}', file=sys.stderr)
+        return 2
+    for problem in problems:
+        print(f'left out: {problem}', file=sys.stderr)
+    trackers = [*models, *(_available_peers(args.weights) if args.peers else [])]
+    if not trackers or not sequences:
+        print('tracker_ros eval: nothing to run: give --model NAME[,NAME...]', file=sys.stderr)
+        return 2
+
+    progress = not args.quiet and sys.stderr.isatty()
+    # More processes than one already fill the cores.
+    threads = 0 if args.jobs == 1 else 1
+    make = functools.partial(
+        make_tracker, weights=args.weights, runtime=args.runtime, threads=threads
+    )
+    runs, failures = evaluate(
+        dict.fromkeys(trackers), sequences, make, jobs=args.jobs, progress=progress
+    )
+    _print_runs(runs, args.per_sequence)
+    result = report.as_dict(runs, failures)
+    if args.through_ros:
+        result['through_ros'], ros_failures = _through_ros(args, models, sequences, runs, progress)
+        failures += ros_failures
+    for failure in failures:
+        print(
+            f'failed: {failure.tracker} on {failure.sequence}: {failure.reason}', file=sys.stderr
+        )
+    if args.json is not None:
+        _write_json(
+            args.json, {'data': str(args.data), 'problems': [*map(str, problems)], **result}
+        )
+    return 1 if problems or failures else 0
+
+
+def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) -> OnePassTracker:
+    """A peer for a name that begins with opencv_, otherwise one of our own trackers."""
+    from tracker_ros.evaluation.peers import PREFIX, create_peer
+    from tracker_ros.trackers import create
+
+    if name.startswith(PREFIX):
+        return create_peer(name, weights)
+    return create(name, runtime, threads)
+
+
+def _prepare(name: str, weights: Path | None, runtime: str) -> None:
+    """Import the weights of a model that has none yet, and see that it can be made."""
+    from tracker_ros.evaluation.peers import PREFIX, find_weights
+    from tracker_ros.runtime import store
+
+    if not name.startswith(PREFIX) and weights is not None:
+        package = store.describe(name)
+        if not package.is_complete:
+            from tracker_ros.export.published import assemble
+
+            files = find_weights(name, weights)
+            for published in package.published:
+                store.keep(published, files[published.role])
+            store.install(name, assemble)
+    make_tracker(name, weights, runtime, threads=1)
+
+
+def _available_peers(weights: Path | None) -> list[str]:
+    from tracker_ros.evaluation.peers import PEERS, create_peer
+    from tracker_ros.trackers import TrackerError
+
+    available = []
+    for name in PEERS:
+        try:
+            create_peer(name, weights)
+        except TrackerError as error:
+            print(f'skipped: {name}: {error}', file=sys.stderr)
+        else:
+            available.append(name)
+    return available
+
+
+def _print_runs(runs: list[Run], per_sequence: bool) -> None:
+    from tracker_ros.evaluation import report
+
+    if not runs:
+        return
+    if per_sequence:
+        print(report.sequence_table(runs) + '\n')
+    print(report.summary_table(runs))
+
+
+def _through_ros(
+    args: argparse.Namespace,
+    models: list[str],
+    sequences: list[Sequence],
+    offline: list[Run],
+    progress: bool,
+) -> tuple[dict[str, object], list[Failure]]:
+    """Play the sequences into the node, once for each of our own models, and print the table."""
+    from tracker_ros.evaluation.one_pass import Failure
+    from tracker_ros.evaluation.peers import PREFIX
+    from tracker_ros.ros import replay
+    from tracker_ros.ros.processes import ProcessError
+
+    replays: list[Replay] = []
+    failures: list[Failure] = []
+    for model in models:
+        if model.startswith(PREFIX):
+            continue
+        try:
+            own, own_failures = replay.replay(
+                model,
+                sequences,
+                rate_hz=args.rate,
+                parameters={'runtime': args.runtime},
+                domain_id=args.domain_id,
+                progress=progress,
+            )
+        except ProcessError as error:
+            failures.append(Failure(model, 'all sequences', str(error)))
+            continue
+        replays += own
+        failures += own_failures
+    if replays:
+        print('\n' + replay.replay_table(replays, offline))
+    return replay.as_dict(replays, args.rate), failures
+
+
+def _write_json(path: Path, result: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, allow_nan=False) + '\n', encoding='utf-8')
+    print(f'written: {path}')
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, not {value}')
+    return value
