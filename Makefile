@@ -35,7 +35,8 @@ demo: setup
 	if [ -n "$$MODEL" ]; then set -- "$$@" --model "$$MODEL"; fi; \
 	$(VENV)/python -m tracker_ros.ros.demo "$$@"
 
-test: setup
+test:
+	@$(PYTHON) tools/setup_environment.py --networks
 	$(VENV)/python -m pytest $(ARGS)
 
 lint: setup

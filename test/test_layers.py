@@ -18,7 +18,7 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # From the bottom to the top; the parts of one layer do not import each other.
 LAYERS = (
     {'footage', 'geometry', 'resources'},
-    {'runtime'},
+    {'arguments', 'runtime'},
     {'trackers'},
     {'tracking'},
     {'evaluation'},

@@ -30,6 +30,7 @@ VENV = ROOT / '.venv'
 VENV_PYTHON = VENV / 'bin' / 'python'
 STATE = VENV / 'setup'  # stamps, build trees and logs
 REQUIREMENTS = ROOT / 'requirements'
+NETWORKS = REQUIREMENTS / 'networks.txt'
 OWN_VISION_MSGS = ROOT / 'vision_msgs_fallback'
 INTERFACES = ROOT / 'tracker_ros_interfaces'
 
@@ -61,12 +62,18 @@ class SetupError(Exception):
 
 def main() -> int:
     """Run all steps that are due; return the exit code."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--networks', action='store_true', help='also PyTorch, for networks, export and training'
+    )
+    options = parser.parse_args()
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         lock_folder()
         work = make_environment()
+        if options.networks:
+            work = add_networks() or work
     except SetupError as error:
         print(f'\nset-up failed: {error}', file=sys.stderr)
         return 1
@@ -97,7 +104,8 @@ def make_environment() -> bool:
     """Do the steps that are due, in order; return whether there was any."""
     check_platform()
     base = Step('base', [], sys.version, os.path.realpath(sys.executable), str(ROOT))
-    packages = Step('packages', sorted(REQUIREMENTS.glob('*.txt')), base.key)
+    needed = sorted(set(REQUIREMENTS.glob('*.txt')) - {NETWORKS})
+    packages = Step('packages', needed, base.key)
     built_with = [
         REQUIREMENTS / name for name in ('ros.txt', 'ros_constraints.txt', 'runtime.txt')
     ]
@@ -131,6 +139,18 @@ def make_environment() -> bool:
     if not editable.done():
         install_this_package()
         editable.finish()
+    return True
+
+
+def add_networks() -> bool:
+    """Install what runs the networks off the robot, if that is due; return whether it was."""
+    base = (STATE / 'packages.stamp').read_text(encoding='utf-8')
+    networks = Step('networks', [NETWORKS], base)
+    if networks.done():
+        return False
+    say('installing PyTorch')
+    run_logged('networks', [*pip(), 'install', '-r', str(NETWORKS)])
+    networks.finish()
     return True
 
 

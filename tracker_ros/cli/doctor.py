@@ -31,9 +31,8 @@ def _versions() -> None:
     from tracker_ros import __version__
 
     print(f'tracker_ros     {__version__}')
-    print(
-        f'Python          {platform.python_version()} on {platform.machine()}, {platform.platform()}'
-    )
+    print(f'Python          {platform.python_version()}')
+    print(f'system          {platform.machine()}, {platform.platform()}')
     print(f'CPU             {os.cpu_count()} cores')
     for name, module, remedy in (
         ('numpy', 'numpy', 'apt install python3-numpy'),

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,12 +68,16 @@ def _fetch(options: argparse.Namespace) -> int:
                 with tqdm(
                     total=published.size_bytes, unit='B', unit_scale=True, desc=published.name
                 ) as bar:
-                    store.fetch(published, lambda done, _all, bar=bar: bar.update(done - bar.n))
+                    store.fetch(published, functools.partial(_advance, bar))
             _install(name)
         except (PackageError, ImportError, OSError) as error:
             print(f'{name}: {error}', file=sys.stderr)
             return 1
     return 0
+
+
+def _advance(bar: Any, done: int, _total: int) -> None:
+    bar.update(done - bar.n)
 
 
 def _import(options: argparse.Namespace) -> int:

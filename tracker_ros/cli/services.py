@@ -8,7 +8,7 @@ import argparse
 import sys
 from typing import Any
 
-from tracker_ros.cli.arguments import box
+from tracker_ros.arguments import box
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,6 +53,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 def _call(options: argparse.Namespace, kind: Any, service: str, request: Any) -> int:
     import rclpy
+    from rclpy.utilities import try_shutdown
 
     name = f'{options.node.rstrip("/")}/{service}'
     rclpy.init(args=[])
@@ -75,4 +76,4 @@ def _call(options: argparse.Namespace, kind: Any, service: str, request: Any) ->
         print(response.message, file=sys.stdout if response.success else sys.stderr)
         return 0 if response.success else 1
     finally:
-        rclpy.try_shutdown()
+        try_shutdown()

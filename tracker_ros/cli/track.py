@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracker_ros.cli.arguments import box
+from tracker_ros.arguments import box
 from tracker_ros.geometry import Image
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import SetBool
 
 from tracker_ros import __version__
-from tracker_ros.cli.arguments import box as box_argument
+from tracker_ros.arguments import box as box_argument
 from tracker_ros.evaluation.sequences import read_boxes
 from tracker_ros.footage import FootageError, open_footage
 from tracker_ros.geometry import Box
@@ -137,12 +137,11 @@ def _run(
     with running_node({'model': options.model}, options.domain_id) as rig:
         # The camera info comes once with each picture: the n-th is that of frame n.
         stamps: list[int] = []
-        rig.node.create_subscription(
-            CameraInfo,
-            'camera_info',
-            lambda message: stamps.append(_nanoseconds(message.header.stamp)),
-            QoSProfile(depth=1000),
-        )
+
+        def note(message: CameraInfo) -> None:
+            stamps.append(_nanoseconds(message.header.stamp))
+
+        rig.node.create_subscription(CameraInfo, 'camera_info', note, QoSProfile(depth=1000))
         resume = rig.node.create_client(SetBool, 'video_source/pause')
         command = node_command('tracker_ros.ros.video_source', parameters=source_parameters)
         with Child('video source', command, rig.environment) as source:
@@ -163,8 +162,7 @@ def _run(
             rig.call(resume, SetBool.Request(data=False))
             _watch(rig, source, stamps, truth)
             _await_last(rig, stamps)
-            state = rig.state
-            facts = {'model': state.model, 'runtime': state.runtime}
+            facts = {'model': options.model, 'runtime': rig.state.runtime if rig.state else ''}
             return [_frame(rig, number, stamp) for number, stamp in enumerate(stamps)], facts
 
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """CSRT: the discriminative correlation filter of OpenCV's contrib modules.
 
-OpenCV says only whether the filter still responds. The score here is measured beside it: how
-much the patch in the box looks like the target did at the start or a while ago (zero-mean
-normalised cross-correlation of grey patches).
+OpenCV gives no score. The one here is measured beside it: how much the patch in the box looks
+like the target did at the start or a while ago (zero-mean normalised cross-correlation of grey
+patches).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ class Csrt(Tracker):
 
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
         began = time.perf_counter()
-        self._filter = cv2.TrackerCSRT_create()
+        parameters = cv2.TrackerCSRT_Params()
+        # OpenCV gives a target up for good once its response falls below a threshold. Here the
+        # score says that it is lost, and the filter goes on: it may come back.
+        parameters.psr_threshold = 0.0
+        self._filter = cv2.TrackerCSRT_create(parameters)
         x1, y1, x2, y2 = (round(corner) for corner in box.corners())
         try:
             self._filter.init(image, (x1, y1, max(1, x2 - x1), max(1, y2 - y1)))

@@ -1,6 +1,6 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that several verbs take."""
+"""Arguments that several commands take."""
 
 from __future__ import annotations
 
