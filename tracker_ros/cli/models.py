@@ -31,6 +31,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     importing.add_argument('files', nargs='+', type=Path, metavar='FILE')
     importing.set_defaults(run=_import)
 
+    converting = actions.add_parser(
+        'convert', help='make a package from a checkpoint of a published tracker'
+    )
+    converting.add_argument('file', type=Path, metavar='FILE', help='the .pth or .pth.tar file')
+    converting.add_argument('--family', required=True, help='such as mixformer_v2')
+    converting.add_argument(
+        '--name', help='of the package (default: from the file); a shipped name takes its facts'
+    )
+    converting.add_argument(
+        '--output', type=Path, metavar='FOLDER', help='default: where `fetch` puts packages'
+    )
+    converting.set_defaults(run=_convert)
+
     verifying = actions.add_parser('verify', help='check the files of models against sha256')
     verifying.add_argument('names', nargs='*', metavar='NAME', help='default: all')
     verifying.set_defaults(run=_verify)
@@ -44,6 +57,9 @@ def _list(_options: argparse.Namespace) -> int:
         ready = 'ready' if package.is_complete else 'no weights yet'
         print(f'{name:16} {ready:16} {package.licence}')
         print(f'{"":16} {package.summary}')
+        if not package.is_complete and package.checkpoint:
+            print(f'{"":16} convert {package.checkpoint.get("file")}')
+            print(f'{"":16}   from   {package.checkpoint.get("address")}')
         for published in store.missing_files(package) if not package.is_complete else []:
             print(f'{"":16} needs {published.name}, {published.size_bytes} bytes')
             print(f'{"":16}   from   {published.address}')
@@ -106,6 +122,27 @@ def _import(options: argparse.Namespace) -> int:
             print(f'{name}: {error}', file=sys.stderr)
             code = 1
     return code
+
+
+def _convert(options: argparse.Namespace) -> int:
+    try:
+        from tracker_ros.export.checkpoint import CheckpointError
+        from tracker_ros.export.convert import ConversionError, convert
+    except ImportError as error:
+        print(f'{error}; converting needs PyTorch: pip install torch onnx', file=sys.stderr)
+        return 1
+    from tracker_ros.runtime import store
+    from tracker_ros.runtime.package import PackageError
+
+    name = options.name or options.file.name.split('.')[0].lower()
+    try:
+        folder = options.output or store.place_of(name)
+        package = convert(options.file, options.family, name, folder, **store.facts_of(name))
+    except (CheckpointError, ConversionError, PackageError, OSError) as error:
+        print(f'tracker_ros models convert: {error}', file=sys.stderr)
+        return 1
+    print(f'{package.name}: {package.summary}, ready in {package.folder}')
+    return 0
 
 
 def _install(name: str) -> None:

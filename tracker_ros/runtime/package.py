@@ -72,6 +72,7 @@ class ModelPackage:
     source: str
     takes_text: bool
     published: tuple[PublishedFile, ...]
+    checkpoint: dict[str, Any]
     graphs: dict[str, Graph]
     inputs: dict[str, Any]
     constants: dict[str, Any]
@@ -81,7 +82,14 @@ class ModelPackage:
     @property
     def is_complete(self) -> bool:
         """True when it can run: it needs no weights, or its graphs are here."""
-        return bool(self.graphs) or not self.published
+        return bool(self.graphs) or not (self.published or self.checkpoint)
+
+    def crop_px(self, crop: str) -> int:
+        """The side of the crop 'template' or 'search' as the network takes it."""
+        value = self.inputs.get(f'{crop}_px')
+        if not isinstance(value, int) or value < 1:
+            raise PackageError(f'{self.folder}: inputs needs {crop}_px, pixels, not {value!r}')
+        return value
 
     def verify(self) -> None:
         """Check every graph against its sha256.
@@ -135,6 +143,7 @@ def read_package(folder: Path) -> ModelPackage:
         source=entry.take('source', str, ''),
         takes_text=entry.take('takes_text', bool, False),
         published=tuple(_published(path, item) for item in entry.take('published', list, [])),
+        checkpoint=entry.take('checkpoint', dict, {}),
         graphs=_graphs(path, folder, entry.take('graphs', dict, {})),
         inputs=entry.take('inputs', dict, {}),
         constants=entry.take('constants', dict, {}),

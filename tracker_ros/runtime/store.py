@@ -43,6 +43,13 @@ def find(name: str) -> ModelPackage:
     yet (with the command that gets them).
     """
     package = describe(name)
+    if not package.is_complete and package.checkpoint:
+        raise PackageError(
+            f'the weights of {name!r} are not on this machine. Download '
+            f'{package.checkpoint.get("file")} from {package.checkpoint.get("address")} '
+            f'(licence: {package.licence}) and run "tracker_ros models convert FILE --family '
+            f'{package.family} --name {name}".'
+        )
     if not package.is_complete:
         raise PackageError(
             f'the weights of {name!r} are not on this machine. Get them with '
@@ -57,15 +64,25 @@ def describe(name: str) -> ModelPackage:
     """The package called `name`, complete or not."""
     if os.sep in name:
         return read_package(Path(name).expanduser())
-    if not re.fullmatch(r'[a-z0-9][a-z0-9_\-]*', name):
-        raise PackageError(
-            f'{name!r} is no model name: lower-case letters, digits, - and _; '
-            f'a package of your own is given by its path, such as ./{name or "my_model"}'
-        )
+    _check_name(name)
     for root in (cache_path('models'), share_path('models')):
         if (root / name / MANIFEST).is_file():
             return read_package(root / name)
     raise PackageError(f'there is no model {name!r}; known are {", ".join(names())}')
+
+
+def place_of(name: str) -> Path:
+    """Where a package called `name` lies in the user's cache, whether it is there or not."""
+    _check_name(name)
+    return cache_path('models', name)
+
+
+def facts_of(name: str) -> dict[str, str]:
+    """Licence and source that the shipped description of `name` states; empty without one."""
+    if name not in _shipped_names():
+        return {}
+    package = _shipped(name)
+    return {'licence': package.licence, 'source': package.source}
 
 
 def names() -> list[str]:
@@ -177,6 +194,14 @@ def install(name: str, assemble: Assembler) -> ModelPackage:
             final.rename(Path(scratch) / 'previous')
         folder.rename(final)
     return read_package(final)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r'[a-z0-9][a-z0-9_\-]*', name):
+        raise PackageError(
+            f'{name!r} is no model name: lower-case letters, digits, - and _; '
+            f'a package of your own is given by its path, such as ./{name or "my_model"}'
+        )
 
 
 def _shipped_names() -> list[str]:

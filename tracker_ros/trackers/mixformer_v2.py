@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from tracker_ros.geometry import Box, Image, box_from_stark, stark_crop
 from tracker_ros.runtime.engine import Engine, Tensors
 from tracker_ros.runtime.package import ModelPackage
@@ -26,6 +28,8 @@ class MixFormerV2(NetworkTracker):
         self._update_score = float(constants['update_score'])
         self._margin_px = float(constants['clip_margin_px'])
         self._frame = 0
+        self._first = self._online = self._candidate = np.zeros((1, 1, 3), np.uint8)
+        self._best_score = -1.0
 
     def step(self, image: Image) -> Estimate:
         estimate = super().step(image)

@@ -1,0 +1,173 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import parity
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tracker_ros.networks.mixformer_v2 import VARIANTS, MixFormerV2, Variant, variant_of
+
+TOLERANCE = 5e-5
+
+
+def build(variant: Variant, rule: dict) -> MixFormerV2:
+    """The network with the made-up weights of the golden numbers' rule."""
+    network = MixFormerV2(variant).eval()
+    own = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    entries = [(name, tensor.shape) for name, tensor in own.items()]
+    weights = parity.made_up_weights(rule, entries, keep=own)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return network
+
+
+def distance(found: np.ndarray, golden: parity.Golden, key: str) -> float:
+    """Largest difference relative to the largest value, on the stored samples."""
+    step = golden.facts['arrays'][key]['k']
+    assert list(found.shape) == golden.facts['arrays'][key]['shape'], key
+    samples = found.reshape(-1)[::step]
+    stored = golden.arrays[key].reshape(-1)
+    return float(np.abs(samples - stored).max() / np.abs(stored).max())
+
+
+@pytest.mark.parametrize('name', ['b', 's'])
+def test_parity_weights_rule(parity_folder, name):
+    """Names, shapes and made-up values are those of the official state dict."""
+    golden = parity.Golden.facts_of(parity_folder, f'weights_mixformerv2_{name}')
+    columns = golden['columns']
+    network = build(VARIANTS[name], golden['rule'])
+    own = {key: value.numpy() for key, value in network.state_dict().items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in golden['tensors']]
+    assert {row['name'] for row in rows} == set(own)
+    for row in rows:
+        value = own[row['name']].astype(np.float64).reshape(-1)
+        assert list(own[row['name']].shape) == row['shape'], row['name']
+        assert value[0] == pytest.approx(row['first'], abs=1e-6)
+        assert value[-1] == pytest.approx(row['last'], abs=1e-6)
+        assert value.sum() == pytest.approx(row['sum'], rel=1e-5, abs=1e-3)
+        assert np.abs(value).sum() == pytest.approx(row['abssum'], rel=1e-5)
+
+
+@pytest.mark.parametrize('name', ['b', 's'])
+def test_parity_modules(parity_folder, name):
+    """Every named point inside the network equals the official one."""
+    golden = parity.Golden(parity_folder, f'module_mixformerv2_{name}')
+    network = build(VARIANTS[name], golden.facts['rule'])
+    for case in golden.facts['cases']:
+        found = points(network, case)
+        keys = [key for key in golden.arrays if key.startswith(f'{case["name"]}/')]
+        assert {key.split('/')[1] for key in keys} == set(found)
+        for key in keys:
+            assert distance(found[key.split('/')[1]], golden, key) <= TOLERANCE, key
+
+
+def points(network: MixFormerV2, case: dict) -> dict[str, np.ndarray]:
+    """The values that the golden numbers name, by their names."""
+    template = torch.from_numpy(parity.net_input(case['template_seed'], case['template']))
+    online = torch.from_numpy(parity.net_input(case['online_seed'], case['template']))
+    search = torch.from_numpy(parity.net_input(case['search_seed'], case['search']))
+    backbone = network.backbone
+    with torch.no_grad():
+        keys, values = network.templates(template, online)
+        seen = torch.cat(
+            [backbone.patch_embed(image) + backbone.pos_embed_t for image in (template, online)],
+            dim=1,
+        )
+        tokens = backbone.patch_embed(search) + backbone.pos_embed_s
+        tokens = torch.cat([tokens, backbone.reg_tokens + backbone.pos_embed_reg], dim=1)
+        blocks = []
+        for layer, block in enumerate(backbone.blocks):
+            seen = block.templates(seen)[0]
+            tokens = block.search(tokens, keys[:, layer], values[:, layer])
+            blocks.append(torch.cat([seen, tokens], dim=1))
+        asked = tokens[:, -4:]
+        logits = network.box_head.logits(asked)
+        output = network.search(search, keys, values)
+    found = {
+        'patch_embed_template': backbone.patch_embed(template),
+        'block0': blocks[0],
+        'block1': blocks[1],
+        'block_last': blocks[-1],
+        'reg_tokens_out': asked,
+        'score_logits_per_token': network.score_head.logits(asked),
+        'pred_boxes': output.boxes[:, None],
+        'pred_scores': output.scores,
+    }
+    for place, side in enumerate('lrtb'):
+        found[f'box_logits_{side}'] = logits[:, place]
+        found[f'prob_{side}'] = output.sides[:, place]
+    return {name: value.detach().numpy() for name, value in found.items()}
+
+
+@pytest.mark.parametrize(
+    ('variant', 'parameters'),
+    [
+        (VARIANTS['b'], 58_855_201),
+        (dataclasses.replace(VARIANTS['b'], bins=72), 58_836_697),
+        (VARIANTS['s'], 16_228_897),
+    ],
+)
+def test_parameter_totals(variant, parameters):
+    network = MixFormerV2(variant)
+    assert sum(tensor.numel() for tensor in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize('name', sorted(VARIANTS))
+def test_variant_is_read_off_the_shapes(name):
+    with torch.device('meta'):
+        shapes = {
+            key: tuple(value.shape)
+            for key, value in MixFormerV2(VARIANTS[name]).state_dict().items()
+        }
+    assert variant_of(shapes) == VARIANTS[name]
+
+
+def test_other_checkpoints_are_named_as_such():
+    with pytest.raises(ValueError, match=r'no MixFormerV2 checkpoint.*norm1'):
+        variant_of({'backbone.conv1.weight': (64, 3, 7, 7)})
+
+
+def test_epsilons_are_the_official_ones():
+    network = MixFormerV2(VARIANTS['s'])
+    assert {block.norm1.eps for block in network.backbone.blocks} == {1e-6}
+    assert {block.norm2.eps for block in network.backbone.blocks} == {1e-6}
+    assert [layer[1].eps for layer in network.box_head.layers] == [1e-5, 1e-5]
+
+
+def test_templates_do_not_depend_on_the_batch():
+    """Several targets in one call get what each alone gets."""
+    torch.manual_seed(0)
+    variant = Variant(64, 32, depth=2, mlp_ratio=1, bins=24, dim=128, heads=2)
+    network = MixFormerV2(variant).eval()
+    template, online = torch.randn(2, 3, 3, 32, 32)
+    search = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        together = network(template, online, search)
+        for target in range(3):
+            part = slice(target, target + 1)
+            alone = network(template[part], online[part], search[part])
+            torch.testing.assert_close(together.boxes[part], alone.boxes, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(together.scores[part], alone.scores, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('name', 'template_gmacs', 'search_gmacs'), [('s', 1.258, 2.766), ('b', 6.744, 18.468)]
+)
+def test_work_per_frame(name, template_gmacs, search_gmacs):
+    """Cached templates and a pruned last layer leave the multiply-accumulates that they should."""
+    variant = VARIANTS[name]
+    with torch.device('meta'), torch.no_grad():
+        network = MixFormerV2(variant)
+        template = torch.zeros(1, 3, variant.template_px, variant.template_px)
+        search = torch.zeros(1, 3, variant.search_px, variant.search_px)
+        with FlopCounterMode(display=False) as counter:
+            cached = network.templates(template, template)
+        templates = counter.get_total_flops() / 2e9
+        with FlopCounterMode(display=False) as counter:
+            network.search(search, *cached)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(search_gmacs, abs=0.002)
+    assert templates == pytest.approx(template_gmacs, abs=0.002)

@@ -1,0 +1,118 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a checkpoint to a model package: read tensors, build the network, write its two graphs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from tracker_ros.export import mixformer_v2
+from tracker_ros.export.checkpoint import read_checkpoint, tensors_of
+from tracker_ros.export.graphs import GraphPair, write_graphs
+from tracker_ros.runtime.package import MANIFEST, ModelPackage, read_package, sha256_of
+
+
+class ConversionError(Exception):
+    """A checkpoint does not fit the family it was said to be of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How checkpoints of one family become packages."""
+
+    build: Callable[[Mapping[str, tuple[int, ...]]], nn.Module]
+    """Makes the network for tensors of these names and shapes. Raises ValueError."""
+    graphs: Callable[[Any], GraphPair]
+    manifest: Callable[[Any], dict[str, Any]]
+    """What model.yaml says beyond name, family, licence and source."""
+
+
+FAMILIES = {
+    'mixformer_v2': Family(mixformer_v2.build, mixformer_v2.graphs, mixformer_v2.manifest),
+}
+
+
+def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> ModelPackage:
+    """Make the package `name` in `folder` from the checkpoint at `path`.
+
+    `facts` are further entries of model.yaml, such as licence and source. The folder appears
+    whole or not at all, in place of one that was there. Raises CheckpointError or
+    ConversionError, which names missing and unexpected tensors.
+    """
+    if family not in FAMILIES:
+        raise ConversionError(
+            f'there is no family {family!r}; known are {", ".join(sorted(FAMILIES))}'
+        )
+    network = load_network(family, tensors_of(read_checkpoint(path)))
+    maker = FAMILIES[family]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as scratch:
+        fresh = Path(scratch) / folder.name
+        fresh.mkdir()
+        files = write_graphs(maker.graphs(network), fresh)
+        manifest = {
+            'name': name,
+            'family': family,
+            'licence': 'unknown: that of the checkpoint',
+            **facts,
+            'checkpoint': {'file': path.name, 'sha256': sha256_of(path)},
+            'parameters': sum(tensor.numel() for tensor in network.parameters()),
+            **maker.manifest(network),
+            'graphs': {
+                role: {'file': file, 'sha256': sha256_of(fresh / file)}
+                for role, file in files.items()
+            },
+        }
+        (fresh / MANIFEST).write_text(yaml.safe_dump(manifest, sort_keys=False), encoding='utf-8')
+        read_package(fresh).verify()
+        if folder.exists():
+            shutil.move(folder, Path(scratch) / 'previous')
+        fresh.rename(folder)
+    return read_package(folder)
+
+
+def load_network(family: str, tensors: Mapping[str, NDArray[Any]]) -> nn.Module:
+    """The network of `family` with these weights, all of them and no others."""
+    try:
+        network = FAMILIES[family].build(
+            {name: tuple(value.shape) for name, value in tensors.items()}
+        )
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    own = network.state_dict()
+    missing = sorted(own.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - own.keys())
+    wrong = sorted(
+        f'{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}'
+        for name in own.keys() & tensors.keys()
+        if tensors[name].shape != own[name].shape
+    )
+    problems = [
+        f'{len(names)} {what}: {", ".join(names[:8])}{" ..." if len(names) > 8 else ""}'
+        for what, names in (
+            ('tensors are missing', missing),
+            ('tensors are unexpected', unexpected),
+            ('tensors have a wrong shape', wrong),
+        )
+        if names
+    ]
+    if problems:
+        raise ConversionError(f'the checkpoint does not fit {family}: {"; ".join(problems)}')
+    network.load_state_dict(
+        {
+            name: torch.from_numpy(np.ascontiguousarray(value)).to(own[name].dtype)
+            for name, value in tensors.items()
+        }
+    )
+    return network.eval()

@@ -1,0 +1,93 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a network as the two ONNX graphs of a model package."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# The newest that TensorRT 8.6 still takes, with LayerNormalization as one node.
+OPSET = 17
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A module to be traced, with example inputs and names for what goes in and out.
+
+    The first dimension of every input and output is the batch, of any size.
+    """
+
+    module: nn.Module
+    examples: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPair:
+    """template: crops to cached tensors; search: search crop and cached tensors to outputs."""
+
+    template: Graph
+    search: Graph
+
+
+def write_graphs(pair: GraphPair, folder: Path) -> dict[str, str]:
+    """Write template.onnx and search.onnx; returns their names by role."""
+    files = {}
+    for role, graph in (('template', pair.template), ('search', pair.search)):
+        files[role] = f'{role}.onnx'
+        names = [*graph.inputs, *graph.outputs]
+        with torch.no_grad(), warnings.catch_warnings():
+            # The newer exporter needs a package more and gains nothing here.
+            warnings.filterwarnings('ignore', category=DeprecationWarning)
+            torch.onnx.export(
+                graph.module.eval(),
+                graph.examples,
+                str(folder / files[role]),
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                dynamic_axes={name: {0: 'batch'} for name in names},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    return files
+
+
+def taking_pixels(
+    convolution: nn.Conv2d,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> nn.Conv2d:
+    """A copy of a network's first convolution that takes BGR in 0..255.
+
+    The original takes normalised RGB. Exact, apart from rounding, for a convolution without
+    padding.
+    """
+    folded = copy.deepcopy(convolution)
+    scale = torch.from_numpy(1.0 / (255.0 * np.asarray(std)))
+    shift = torch.from_numpy(-np.asarray(mean) / np.asarray(std))
+    weight = convolution.weight.detach().double()
+    bias = (weight * shift[:, None, None]).sum(dim=(1, 2, 3))
+    if convolution.bias is not None:
+        bias = bias + convolution.bias.detach().double()
+    folded.weight = nn.Parameter((weight * scale[:, None, None]).flip(1).float())
+    folded.bias = nn.Parameter(bias.float())
+    return folded
+
+
+def planes(crops: Tensor) -> Tensor:
+    """Crops (B, S, S, 3) uint8 as (B, 3, S, S) float32.
+
+    The cast comes first: TensorRT takes 8-bit tensors nowhere else.
+    """
+    return crops.float().permute(0, 3, 1, 2)
