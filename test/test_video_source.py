@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -24,6 +26,7 @@ from tracker_ros.footage import FootageError
 from tracker_ros.ros.bag import BagError
 from tracker_ros.ros.camera_info import CameraInfoError
 from tracker_ros.ros.images import decode_compressed, to_bgr, to_compressed_message, to_message
+from tracker_ros.ros.reel import _thinned
 from tracker_ros.ros.video_source import Deadlines, SettingError, VideoSource
 
 COUNT = 6
@@ -176,6 +179,18 @@ def test_pausing_loses_and_repeats_nothing(camera, graph, folder):
     graph.spin_until(lambda: len(watched.raw) > seen + COUNT)
     numbers = watched.numbers()
     assert numbers == [number % COUNT for number in range(len(numbers))]
+
+
+def test_a_paused_picture_is_repeated_on_request(camera, graph, folder, monkeypatch):
+    """So that a target can be chosen in the first picture; each camera info still comes once."""
+    monkeypatch.setattr('tracker_ros.ros.video_source._REPEAT_S', 0.01)
+    watched = camera(folder, repeat_while_paused=True)
+    graph.spin_until(lambda: len(watched.raw) >= 3)
+    assert set(watched.numbers()) == {0}
+    assert watched.infos == []
+    watched.play()
+    graph.spin_until(lambda: len(watched.infos) == COUNT and watched.numbers()[-1] == COUNT - 1)
+    assert watched.numbers()[-COUNT:] == list(range(COUNT))
 
 
 def test_once_paused_nothing_more_is_sent(camera, graph, folder, monkeypatch):
@@ -337,6 +352,92 @@ def test_a_topic_of_the_bag_is_chosen(camera, graph, tmp_path):
     assert watched.numbers() == list(range(COUNT))
 
 
+# Cameras
+
+
+class FakeCamera:
+    """Stands for a webcam which gives pictures 0, 1, 2 ... each when the test allows it."""
+
+    allowed = threading.Semaphore(0)
+    unplugged = False
+    asked = 0
+
+    def __init__(self, index):
+        self.count = -1  # the first picture is read when it is opened
+
+    def isOpened(self):  # noqa: N802  (OpenCV's name)
+        return True
+
+    def read(self):
+        FakeCamera.asked += 1
+        if self.count >= 0:
+            FakeCamera.allowed.acquire()
+        if FakeCamera.unplugged:
+            return False, None
+        self.count += 1
+        return True, picture(self.count % COUNT)
+
+    def get(self, prop):
+        return 25.0
+
+    def release(self):
+        pass
+
+
+@pytest.fixture
+def webcam(camera, monkeypatch):  # its end, which lets a waiting camera go, comes first
+    monkeypatch.setattr(cv2, 'VideoCapture', FakeCamera)
+    monkeypatch.setattr(FakeCamera, 'allowed', threading.Semaphore(0))
+    monkeypatch.setattr(FakeCamera, 'unplugged', False)
+    monkeypatch.setattr(FakeCamera, 'asked', 0)
+    yield FakeCamera
+    FakeCamera.unplugged = True
+    FakeCamera.allowed.release()
+
+
+def test_a_camera_is_live(webcam, camera, graph):
+    watched = camera(0, rate_hz=0.0)
+    watched.play()
+    for number in range(1, 5):
+        webcam.allowed.release()
+        graph.spin_until(lambda number=number: len(watched.raw) == number)
+    assert watched.numbers() == [1, 2, 3, 4]
+    response = watched.restart()
+    assert not response.success
+    assert 'camera 0 (32x24) is live' in response.message
+
+
+def test_of_a_paused_camera_only_the_newest_picture_is_kept(webcam, camera, graph):
+    watched = camera('0', rate_hz=0.0)
+    webcam.allowed.release(4)
+    graph.spin_until(lambda: webcam.asked == 1 + 4 + 1)  # it waits for the fifth
+    watched.play()
+    graph.spin_until(lambda: watched.numbers()[-1:] == [4])
+    # One may have been in the player's hand when it was told to wait.
+    assert len(watched.raw) <= 2
+
+
+def test_an_unplugged_camera_ends_it_with_an_error(webcam, camera, graph):
+    watched = camera(0)
+    watched.play()
+    webcam.unplugged = True
+    webcam.allowed.release()
+    graph.spin_until(watched.source.ended.done)
+    assert watched.source.ended.result() == 1
+
+
+def test_a_live_source_is_thinned_to_the_rate(monkeypatch):
+    now_s = iter(np.arange(0, 10, 1 / 30))
+    monkeypatch.setattr('time.monotonic', lambda: float(next(now_s)))
+    assert list(_thinned(iter(range(12)), 0.1)) == [0, 3, 6, 9]
+
+
+def test_at_its_own_rate_a_live_source_is_not_thinned(monkeypatch):
+    jitter = [0.0, 0.099, 0.202, 0.298, 0.401, 0.5]
+    monkeypatch.setattr('time.monotonic', iter(jitter).__next__)
+    assert list(_thinned(iter(range(6)), 0.1)) == [0, 1, 2, 3, 4, 5]
+
+
 # Settings
 
 
@@ -373,6 +474,18 @@ def test_wrong_sources_are_named(graph, tmp_path):
         refused(graph, source='/no/such/drive.mcap')
     with pytest.raises(BagError, match="no images on '/up'"):
         refused(graph, source=str(bag_of(tmp_path, recorded('raw'))), topic='/up')
+
+
+def test_reliability_and_its_override(camera, graph, folder):
+    def reliability(watched, topic):
+        infos = watched.source.get_publishers_info_by_topic(topic)
+        return {info.qos_profile.reliability.name for info in infos}
+
+    override = {'qos_overrides./image_raw.publisher.reliability': 'reliable'}
+    watched = camera(folder, reliability='best_effort', image_transport='both', **override)
+    assert reliability(watched, 'image_raw') == {'RELIABLE'}
+    assert reliability(watched, 'image_raw/compressed') == {'BEST_EFFORT'}
+    assert reliability(watched, 'camera_info') == {'BEST_EFFORT'}
 
 
 def calibration(path, width, height):
@@ -442,6 +555,7 @@ def test_a_recording_with_a_gap_keeps_it():
 # The process
 
 
+@contextmanager
 def started(*settings):
     environment = {
         **os.environ,
@@ -449,13 +563,17 @@ def started(*settings):
         'ROS_DOMAIN_ID': str(DOMAIN_ID),
     }
     arguments = [part for setting in settings for part in ('-p', setting)]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, '-m', 'tracker_ros.ros.video_source', '--ros-args', *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # only matters where it did not end as it should
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
