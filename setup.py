@@ -52,8 +52,8 @@ setup(
     entry_points={
         'console_scripts': [
             'tracker_ros = tracker_ros.cli:main',
-            'tracker_node = tracker_ros.ros.node:main',
-            'video_source = tracker_ros.ros.video_source:main',
+            'tracker_node = tracker_ros.ros.commands:tracker_node',
+            'video_source = tracker_ros.ros.commands:video_source',
         ],
     },
 )

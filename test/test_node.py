@@ -67,26 +67,35 @@ def package(tmp_path_factory):
 class Bench:
     """A tracker node in a namespace of its own, and its camera and operator."""
 
-    def __init__(self, graph, start=True, namespace=None, image_type=Image, **parameters):
+    def __init__(
+        self,
+        graph,
+        start=True,
+        name='tracker',
+        namespace=None,
+        image_type=Image,
+        **parameters,
+    ):
         self.graph = graph
+        self.name = name
         self.namespace = namespace or f'/bench{next(_numbers)}'
         self.received = {'detection': [], 'detections': [], 'state': []}
         given = {'runtime': 'onnxruntime', 'threads': 1, **parameters}
         self.node = graph.node(
-            'tracker',
+            name,
             make=TrackerNode,
             namespace=self.namespace,
             parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         )
-        self.peer = graph.node('peer', namespace=self.namespace)
+        self.peer = graph.node(f'peer_of_{name}', namespace=self.namespace)
         topic = 'image_raw' if image_type is Image else 'image_raw/compressed'
         self.camera = self.peer.create_publisher(image_type, topic, qos_profile_sensor_data)
-        for name, kind, qos in (
+        for topic, kind, qos in (
             ('detection', Detection2D, 10),
             ('detections', Detection2DArray, 10),
             ('state', TrackerState, LATCHED),
         ):
-            self.listen(name, kind, f'tracker/{name}', qos)
+            self.listen(topic, kind, f'{name}/{topic}', qos)
         if start:
             self.start()
 
@@ -175,31 +184,31 @@ class Bench:
 
     def change(self, transition):
         request = ChangeState.Request(transition=Transition(id=transition))
-        return self.call(ChangeState, 'tracker/change_state', request).success
+        return self.call(ChangeState, f'{self.name}/change_state', request).success
 
     def lifecycle_state(self):
-        return self.call(GetState, 'tracker/get_state', GetState.Request()).current_state.id
+        return self.call(GetState, f'{self.name}/get_state', GetState.Request()).current_state.id
 
     def init(self, box=BOX, theta=0.0, **fields):
         request = InitTarget.Request(**fields)
         set_box(request.bbox, box)
         request.bbox.center.theta = theta
-        return self.call(InitTarget, 'tracker/init_target', request)
+        return self.call(InitTarget, f'{self.name}/init_target', request)
 
     def stop(self, target_id=''):
         return self.call(
-            StopTarget, 'tracker/stop_target', StopTarget.Request(target_id=target_id)
+            StopTarget, f'{self.name}/stop_target', StopTarget.Request(target_id=target_id)
         )
 
     def enable(self, data):
-        return self.call(SetBool, 'tracker/enable', SetBool.Request(data=data))
+        return self.call(SetBool, f'{self.name}/enable', SetBool.Request(data=data))
 
     def set(self, **values):
         parameters = [
             Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
         ]
         request = SetParameters.Request(parameters=parameters)
-        return self.call(SetParameters, 'tracker/set_parameters', request).results
+        return self.call(SetParameters, f'{self.name}/set_parameters', request).results
 
     def close(self):
         self.graph.remove(self.peer)
@@ -224,11 +233,16 @@ def bench(graph):
 
 @pytest.fixture
 def scripted(bench, monkeypatch):
-    """Makes a bench whose tracker finds in each picture how to score it."""
+    """Makes a bench whose tracker finds in each picture how to score it.
+
+    What is published once in a while comes every `tick_s`, that is never, so that no test waits
+    for it without knowing.
+    """
     tracker = ScriptedTracker(store.find('csrt'))
     monkeypatch.setattr(node_module, 'create', lambda *_: tracker)
 
-    def make(**options):
+    def make(tick_s=3600.0, **options):
+        monkeypatch.setattr(node_module, '_STATE_PERIOD_S', tick_s)
         made = bench(**options)
         made.tracker = tracker
         return made
@@ -401,6 +415,22 @@ def test_a_poor_start_is_told(scripted):
     assert 'the score is only 0.40' in bench.init().message
 
 
+def test_two_nodes_share_a_camera(bench, package):
+    first, second = (
+        bench(model=package, namespace='/shared', name=name) for name in ('first', 'second')
+    )
+    square = Square()
+    header = first.see(square.at(60, 50))
+    second.until(lambda: second.node._newest and second.node._newest.message.header == header)
+    assert first.init(square.box(60, 50), target_id='mine').success
+    assert first.track(square.at(62, 50)).id == 'mine'
+    assert second.stop().code == STOP.NOT_TRACKING
+    assert second.init(square.box(62, 50), target_id='yours').success
+    second.until(lambda: second.received['detection'])
+    assert {each.id for each in first.received['detection']} == {'mine'}
+    assert {each.id for each in second.received['detection']} == {'yours'}
+
+
 def test_two_nodes_do_not_meet(bench, package):
     left, right = (bench(model=package, namespace=name) for name in ('/left', '/right'))
     square = Square()
@@ -457,7 +487,7 @@ def test_a_late_joiner_gets_the_state(scripted):
 
 
 def test_the_node_says_how_it_is(scripted):
-    bench = scripted()
+    bench = scripted(tick_s=0.05)
     info = bench.peer.create_publisher(CameraInfo, 'camera_info', 1)
     bench.listen('diagnostics', DiagnosticArray, '/diagnostics')
     name = f'{bench.namespace}/tracker: tracking'
@@ -680,6 +710,43 @@ def test_a_refused_start_swallows_no_frame(scripted):
     bench.until(lambda: waiting in [each.header for each in bench.received['detection']])
 
 
+def test_a_start_uses_up_the_frame_that_waits(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    gate = Gate(bench)
+    gate.hold()
+    waiting = bench.see(SURE)
+    worker = bench.node._worker
+    call = worker.call
+
+    def call_and_open(task):
+        future = call(task)
+        gate.open()
+        return future
+
+    worker.call = call_and_open
+    assert bench.init(target_id='second').success
+    bench.track(SURE)
+    answers = [each.id for each in bench.received['detection'] if each.header == waiting]
+    assert answers == ['second']
+
+
+def test_a_frame_that_waits_is_not_answered_after_a_pause(scripted):
+    bench = scripted()
+    bench.see(SURE)
+    bench.init()
+    gate = Gate(bench)
+    gate.hold()
+    waiting = bench.see(SURE)
+    bench.enable(False)
+    gate.open()
+    bench.until_state(lambda state: not state.enabled)
+    bench.enable(True)
+    bench.track(SURE)
+    assert waiting not in [each.header for each in bench.received['detection']]
+
+
 def test_a_start_that_waits_too_long_is_an_answer_and_not_made_later(scripted, monkeypatch):
     monkeypatch.setattr(node_module, '_START_TIMEOUT_S', 0.05)
     bench = scripted()
@@ -816,6 +883,15 @@ def test_the_debug_image_is_there_without_a_target_too(scripted):
     assert bench.received['detection'] == []
 
 
+def test_the_smallest_debug_image_is_one_pixel(scripted):
+    bench = scripted(debug_scale=0.05)
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    bench.send(picture_saying(1.0, width=3, height=5))
+    bench.until(lambda: bench.received['debug'])
+    assert (bench.received['debug'][-1].width, bench.received['debug'][-1].height) == (1, 1)
+
+
 def test_the_quality_of_the_debug_jpeg_can_be_set(scripted):
     bench = scripted(debug_jpeg_quality=95)
     bench.listen('jpeg', CompressedImage, 'tracker/debug_image/compressed', 1)
@@ -867,6 +943,7 @@ def test_parameters_change_while_it_runs(scripted):
         ({'debug_scale': 1}, "expected 'Type.DOUBLE'"),
         ({'class_id': 5}, "expected 'Type.STRING'"),
         ({'no_such_thing': 5}, 'undeclared'),
+        ({'threads': None}, 'cannot be undeclared'),
     ],
 )
 def test_changes_that_cannot_be_are_refused_with_the_reason(standing, change, words):
@@ -921,12 +998,17 @@ def test_counters_go_on_until_the_next_configuration(scripted):
     for _ in range(2):
         bench.see(SURE)
         bench.init()
-        bench.track(SURE)
+        gate = Gate(bench)
+        gate.hold()
+        bench.see(SURE)
+        last = bench.see(SURE)
+        gate.open()
+        bench.until(lambda h=last: bench.received['detection'][-1].header == h)
         bench.change(Transition.TRANSITION_DEACTIVATE)
         bench.change(Transition.TRANSITION_ACTIVATE)
         bench.meet()
-    bench.until_state(lambda state: state.frames_seen == 4)
-    assert bench.state.frames_processed == 4
+    bench.until_state(lambda state: state.frames_seen == 8)
+    assert (bench.state.frames_processed, bench.state.frames_dropped) == (6, 2)
     bench.change(Transition.TRANSITION_DEACTIVATE)
     bench.change(Transition.TRANSITION_CLEANUP)
     bench.received['state'].clear()
@@ -1013,24 +1095,20 @@ def test_a_node_is_deactivated_while_its_tracker_is_busy(scripted):
     bench = scripted()
     bench.see(SURE)
     bench.init()
-    entered, stopping = threading.Event(), threading.Event()
-    stop = bench.node._worker.stop
-
-    def hold(image):
-        entered.set()
-        assert stopping.wait(WAIT_S)
-
-    bench.tracker.before = hold
+    entered = threading.Event()
     worker = bench.node._worker
-    running = bench.node._activated
-    # The worker is told to stop in the middle of a picture, and the picture is still answered.
-    running.callback(stopping.set)
+
+    def hold_until_told_to_stop(image):
+        entered.set()
+        with worker._changed:
+            assert worker._changed.wait_for(lambda: not worker._running, WAIT_S)
+
+    bench.tracker.before = hold_until_told_to_stop
     header = bench.send(SURE)
     bench.until(entered.is_set)
     waiting = worker.call(lambda: None)
     assert bench.change(Transition.TRANSITION_DEACTIVATE)
-    assert waiting.done()
-    assert stop.__self__ is worker
+    assert waiting.cancelled()
     assert not worker._thread.is_alive()
     bench.until(lambda: bench.received['detection'][-1].header == header)
     bench.until_state(lambda state: state.state == TrackerState.IDLE)
@@ -1064,7 +1142,7 @@ def test_cycles_leave_nothing_behind(scripted):
 
 
 def test_simulated_time_may_stand_still(scripted):
-    bench = scripted(use_sim_time=True)
+    bench = scripted(use_sim_time=True, tick_s=0.05)
     bench.see(SURE)
     bench.init()
     bench.track(SURE)
@@ -1098,12 +1176,12 @@ def test_a_picture_without_a_time_has_no_age(scripted):
 
 
 def test_silence_is_told(scripted, capfd):
-    bench = scripted(image_timeout_s=0.1)
+    bench = scripted(image_timeout_s=0.1, tick_s=0.05)
     bench.listen('diagnostics', DiagnosticArray, '/diagnostics')
-    bench.until(lambda: len(bench.received['diagnostics']) >= 2)
+    bench.until(lambda: len(bench.received['diagnostics']) >= 10)
     said = capfd.readouterr().err
     assert said.count(f"nothing came on '{bench.namespace}/image_raw'") == 1
-    assert f'{bench.namespace}/peer' in said, 'who publishes it'
+    assert f'{bench.namespace}/peer_of_tracker' in said, 'who publishes it'
     assert 'best effort' in said, 'and with which quality of service'
 
 
@@ -1160,50 +1238,59 @@ def is_in(graph, peer, namespace, state):
             return
 
 
-ENDINGS = {'once': [signal.SIGINT], 'often': [signal.SIGINT] * 100, 'term': [signal.SIGTERM]}
+class Work:
+    """Keeps a program's node at work: a camera, an operator, and somebody who watches."""
 
+    def __init__(self, graph, space):
+        self.graph = graph
+        self.peer = graph.node('peer', namespace=space)
+        self.detections, self.pictures = [], []
+        self.camera = self.peer.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
+        self.peer.create_subscription(Image, 'tracker/debug_image', self.pictures.append, 1)
+        self.peer.create_subscription(Detection2D, 'tracker/detection', self.detections.append, 10)
+        self.init = self.peer.create_client(InitTarget, 'tracker/init_target')
+        self.peer.create_timer(0.1, self._send)
 
-@pytest.mark.parametrize('numbers', ENDINGS.values(), ids=ENDINGS)
-def test_a_program_ends_in_order(graph, program, numbers):
-    """While it follows a target and somebody watches."""
-    space = f'/ending{next(_numbers)}'
-    child = program(namespace=space, parameters={'model': 'csrt'})
-    peer = graph.node('peer', namespace=space)
-    camera = peer.create_publisher(Image, 'image_raw', qos_profile_sensor_data)
-    seen = []
-    peer.create_subscription(Image, 'tracker/debug_image', lambda message: seen.append(1), 1)
-    detections = []
-    peer.create_subscription(Detection2D, 'tracker/detection', detections.append, 10)
-    init = peer.create_client(InitTarget, 'tracker/init_target')
-    square = Square()
+    def _send(self):
+        stamp = self.peer.get_clock().now().to_msg()
+        self.camera.publish(to_message(Square().at(60, 50), Header(stamp=stamp)))
 
-    def send():
-        stamp = peer.get_clock().now().to_msg()
-        camera.publish(to_message(square.at(60, 50), Header(stamp=stamp)))
-
-    camera_timer = peer.create_timer(0.03, send)
-    try:
-        graph.spin_until(init.service_is_ready, 60)
-        graph.spin_until(camera.get_subscription_count, 60)
+    def begin(self):
+        self.graph.spin_until(self.init.service_is_ready, 60)
         answer = None
         while answer is None or answer.code in (INIT.NO_IMAGE, INIT.NOT_READY):
             request = InitTarget.Request()
-            set_box(request.bbox, square.box(60, 50))
-            future = init.call_async(request)
-            graph.spin_until(future.done)
+            set_box(request.bbox, Square().box(60, 50))
+            future = self.init.call_async(request)
+            self.graph.spin_until(future.done)
             answer = future.result()
         assert answer.success, answer.message
-        graph.spin_until(lambda: seen and len(detections) > 3)
-        for number in numbers:
-            child._process.send_signal(number)
-            graph.executor.spin_once(timeout_sec=0.01)
-        graph.spin_until(lambda: not child.is_running())
+
+    def is_going_on(self):
+        return self.pictures and len(self.detections) > 2
+
+
+def test_a_program_ends_in_order_while_it_works(graph, program):
+    endings = ([signal.SIGINT], [signal.SIGINT] * 100, [signal.SIGTERM])
+    spaces = [f'/ending{number}' for number in range(len(endings))]
+    children = [program(namespace=space, parameters={'model': 'csrt'}) for space in spaces]
+    works = [Work(graph, space) for space in spaces]
+    try:
+        for work in works:
+            work.begin()
+        graph.spin_until(lambda: all(work.is_going_on() for work in works))
+        for child, numbers in zip(children, endings, strict=True):
+            for number in numbers:
+                child._process.send_signal(number)
+                graph.executor.spin_once(timeout_sec=0.01)
+        graph.spin_until(lambda: not any(child.is_running() for child in children))
     finally:
-        camera_timer.destroy()
-        graph.remove(peer)
-    assert child.wait(1) == 0, child.log_tail()
-    assert 'Traceback' not in child.log_tail()
-    assert 'failed' not in child.log_tail()
+        for work in works:
+            graph.remove(work.peer)
+    for child in children:
+        assert child.wait(1) == 0, child.log_tail()
+        assert 'Traceback' not in child.log_tail()
+        assert 'failed' not in child.log_tail()
 
 
 def test_a_program_waits_for_its_manager_and_survives_nonsense(graph, program):

@@ -27,8 +27,8 @@ SOURCES = sorted(
 HEADER = '# Copyright 2026 the tracker_ros authors\n# SPDX-License-Identifier: Apache-2.0\n'
 COMMANDS = {
     'tracker_ros': 'tracker_ros.cli:main',
-    'tracker_node': 'tracker_ros.ros.node:main',
-    'video_source': 'tracker_ros.ros.video_source:main',
+    'tracker_node': 'tracker_ros.ros.commands:tracker_node',
+    'video_source': 'tracker_ros.ros.commands:video_source',
 }
 
 # Imported where it is installed; the error of its absence says what to install.

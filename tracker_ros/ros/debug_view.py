@@ -69,9 +69,8 @@ class DebugView:
         parameters = self._parameters()
         scale = parameters.debug_scale
         if scale < 1.0:
-            picture = cv2.resize(
-                view.pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-            )
+            height, width = (max(1, round(scale * side)) for side in view.pixels.shape[:2])
+            picture = cv2.resize(view.pixels, (width, height), interpolation=cv2.INTER_AREA)
         else:
             picture = view.pixels.copy()
         draw(picture, view.observation, view.note, scale)

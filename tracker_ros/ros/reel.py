@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -195,10 +196,10 @@ def _check_size(info: CameraInfo, width: int, height: int) -> None:
 
 def _thinned(frames: Iterator[np.ndarray], interval_s: float) -> Iterator[np.ndarray]:
     """Of a live source, the frames that come at least an interval apart."""
-    next_s = time.monotonic()
+    next_s = -math.inf
     for frame in frames:
-        now = time.monotonic()
+        now_s = time.monotonic()
         # A frame a little early is taken, or half of them would be lost at equal rates.
-        if now >= next_s - interval_s / 10:
-            next_s = max(next_s + interval_s, now)
+        if now_s >= next_s - interval_s / 10:
             yield frame
+            next_s = (now_s if now_s - next_s > interval_s else next_s) + interval_s
