@@ -575,6 +575,9 @@ class TrackerNode(LifecycleNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is told to end. Returns the exit code of the process."""
+    # How long a thread that waits for Python's interpreter lock leaves it to another: the
+    # default, 5 ms, is most of a frame's budget, and the worker waits for the executor's thread.
+    sys.setswitchinterval(1e-4)
     with ros_program(arguments) as executor:
         return _run(executor)
     return 0  # Ctrl-C came while something was being made
