@@ -3,6 +3,7 @@
 """`tracker_ros eval` as a person calls it."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -92,7 +93,25 @@ def test_no_data_is_refused(tmp_path, capsys):
     assert 'no such folder' in capsys.readouterr().err
 
 
-def test_fewer_jobs_than_one_are_refused(data, capsys):
+@pytest.mark.parametrize(
+    ('option', 'value', 'words'),
+    [
+        ('--jobs', '0', 'must be at least 1, not 0'),
+        ('--jobs', 'two', 'invalid'),
+        ('--rate', '0', 'must be above 0, not 0'),
+        ('--rate', 'nan', 'must be above 0, not nan'),
+    ],
+)
+def test_impossible_numbers_are_refused(data, capsys, option, value, words):
     with pytest.raises(SystemExit, match='2'):
-        main(['eval', str(data), '--model', 'csrt', '--jobs', '0'])
-    assert 'must be at least 1' in capsys.readouterr().err
+        main(['eval', str(data), '--model', 'csrt', option, value])
+    assert words in capsys.readouterr().err
+
+
+def test_without_ros_only_the_part_through_the_node_fails(data, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tracker_ros.ros.replay', None)
+    monkeypatch.delattr('tracker_ros.ros.replay', raising=False)
+    assert main(['eval', str(data), '--model', 'csrt', '--through-ros', '--quiet']) == 1
+    captured = capsys.readouterr()
+    assert 'csrt' in captured.out
+    assert 'failed: the node on all sequences: needs ROS 2' in captured.err

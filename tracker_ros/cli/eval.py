@@ -56,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument('--runtime', default='auto', help='inference library (default: auto)')
     parser.add_argument(
-        '--jobs', type=_positive, default=1, metavar='N', help='processes (default: 1)'
+        '--jobs', type=_positive_int, default=1, metavar='N', help='processes (default: 1)'
     )
     parser.add_argument(
         '--per-sequence', action='store_true', help='also print the scores of each sequence'
@@ -72,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         '--rate',
-        type=float,
+        type=_positive_float,
         default=30.0,
         metavar='HZ',
         help='frames a second for --through-ros (default: 30)',
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         models = [name.strip() for name in args.model.split(',') if name.strip()]
         for name in models:
             _prepare(name, args.weights, args.runtime)
-    except (SequenceError, *TRACKER_ERRORS) as error:
+    except (SequenceError, ImportError, *TRACKER_ERRORS) as error:
         print(f'tracker_ros eval: {error}', file=sys.stderr)
         return 2
     for problem in problems:
@@ -196,8 +196,13 @@ def _through_ros(
     """Play the sequences into the node, once for each of our own models, and print the table."""
     from tracker_ros.evaluation.one_pass import Failure
     from tracker_ros.evaluation.peers import PREFIX
-    from tracker_ros.ros import replay
-    from tracker_ros.ros.processes import ProcessError
+
+    try:
+        from tracker_ros.ros import replay
+        from tracker_ros.ros.processes import ProcessError
+    except ImportError as error:
+        reason = f'needs ROS 2: source its setup file, or run "make setup" ({error})'
+        return {}, [Failure('the node', 'all sequences', reason)]
 
     replays: list[Replay] = []
     failures: list[Failure] = []
@@ -229,8 +234,15 @@ def _write_json(path: Path, result: dict[str, object]) -> None:
     print(f'written: {path}')
 
 
-def _positive(text: str) -> int:
+def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f'must be at least 1, not {value}')
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be above 0, not {value:g}')
     return value

@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float32]
 Points = NDArray[np.float64]  # (N, 2), metres or pixels
+# A BGR colour, a grey level, or a function of x and y (metres, both (H, W)) that gives colours.
+Colour = Sequence[float] | float | Callable[[Field, Field], Field]
 
 # Sub-pixel bits of OpenCV's drawing functions.
 _SHIFT = 4
 # Rows painted at once.
 _STRIP = 128
+
+
+def bgr(blue: float, green: float, red: float) -> Field:
+    return np.array([blue, green, red], np.float32)
 
 
 def fractal_noise(rng: np.random.Generator, height: int, width: int, roughness: float) -> Field:
@@ -87,9 +93,7 @@ def ribbon(points: Points, width: float) -> Points:
     return np.vstack([points + normal, (points - normal)[::-1]])
 
 
-def rectangle(
-    x: float, y: float, length: float, width: float, heading: float = 0.0
-) -> Points:
+def rectangle(x: float, y: float, length: float, width: float, heading: float = 0.0) -> Points:
     """Corners (4, 2) of a rectangle centred on (x, y), `length` along `heading` (rad)."""
     c, s = np.cos(heading), np.sin(heading)
     half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [length / 2, width / 2]
@@ -120,14 +124,11 @@ class Canvas:
     def fill(
         self,
         outline: Points,
-        colour: Sequence[float] | float | Callable[[Field, Field], Field],
+        colour: Colour,
         opacity: float = 1.0,
         feather: float = 0.0,
     ) -> None:
-        """Fill a polygon (N, 2). `colour` may be a function of x and y (metres, both (H, W)).
-
-        `feather` is the softness of the edge in metres.
-        """
+        """Fill a polygon (N, 2). `feather` is the softness of its edge in metres."""
         for shift in self._shifts:
             moved = self.texels(np.asarray(outline) + [shift * self.period, 0.0])
             window = self._window(moved, 2 + 2 * feather * self.scale)
@@ -166,7 +167,7 @@ class Canvas:
     def _blend(
         self,
         window: tuple[int, int, int, int],
-        colour: Sequence[float] | float | Callable[[Field, Field], Field],
+        colour: Colour,
         weight: Field,
         shift: int,
     ) -> None:

@@ -3,9 +3,12 @@
 """A scene rendered from nothing: a drone follows one car among its look-alikes, truth included.
 
 The drone looks straight down from about 60 m. It drifts, turns slowly, climbs and sinks, and
-shakes a little. The car drives through a tower's shade, is overtaken by a twin, passes under a
-bridge, where it is hidden for about 0.4 s, and along a lay-by full of cars of its kind. Moving
+shakes a little. The car drives through a tower's shade, is overtaken by a twin, is hidden for
+about 0.4 s by the smoke of a bonfire, and passes a lay-by full of cars of its kind. Moving
 things are blurred in proportion to their speed, and the sensor is noisy.
+
+After about 11 s the road leads under a bridge. A tracker that cannot find its target again
+loses it there: what hides the car then is itself easy to follow.
 
     scene = Scene()
     for image, truth in scene:
@@ -37,7 +40,8 @@ SPEED_MPS = 10.0
 START_M = 9.0
 # The shutter is open for this part of the time between two frames.
 SHUTTER = 0.35
-# Below this visible fraction the car counts as hidden, and the truth holds no box.
+# Below this visible fraction the car counts as hidden, and the truth holds no box. What is
+# left of its contrast then drowns in that of the smoke.
 HIDDEN_BELOW = 0.08
 
 _TILE_W, _TILE_H = 160, 120
@@ -65,10 +69,6 @@ class SceneTruth:
 
     box: Box | None  # None where the car is hidden
     visible: float  # fraction of the car's pixels, 0 to 1
-
-    @property
-    def hidden(self) -> bool:
-        return self.box is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Scene:
 
     width, height: of the image, at least 160 x 120 and at most 2:1. In 720p the car is about
     90 px long; smaller images see less land, so that the car keeps enough pixels.
-    frames, rate_hz: how many, and how many a second. The bridge comes after about 6 s.
+    frames, rate_hz: how many, and how many a second. The smoke comes after 6 s.
     """
 
     def __init__(
@@ -172,9 +172,6 @@ class Scene:
             raise IndexError(f'frame {index}: the scene has frames 0 to {self.frames - 1}')
         return self._render(index)
 
-    def truth(self, index: int) -> SceneTruth:
-        return self.frame(index)[1]
-
     def write(self, folder: Path) -> Path:
         """Write `video.mp4` and `groundtruth.txt` into `folder`; returns the video's path.
 
@@ -200,7 +197,7 @@ class Scene:
         (folder / 'groundtruth.txt').write_text('\n'.join(lines) + '\n')
         return path
 
-    # --- where everything is ---------------------------------------------------------------
+    # --- where everything is --------------------------------------------------
 
     def _way_m(self, time_s: float) -> float:
         """How far along the road the car is, in metres."""
@@ -240,7 +237,7 @@ class Scene:
 
     def _bridge_traffic(self, time_s: float, lap_s: float) -> list[tuple[Vehicle, _Pose]]:
         axis = scenery.BRIDGE_HEADING
-        middle_y = float(scenery.road_y(np.array(scenery.BRIDGE_X_M)))
+        middle_y = float(scenery.road_y(scenery.BRIDGE_X_M))
         placed = []
         for twin, side, start, speed in ((8, 1, -46.0, 8.0), (2, -1, 62.0, 9.0)):
             laps = round((start + side * speed * lap_s) / 140.0)
@@ -254,12 +251,18 @@ class Scene:
 
     def _camera(self, time_s: float) -> _Camera:
         p = self._phases
-        way = self._way_m(time_s) + 5.0 * math.sin(0.52 * time_s + p[1])
-        x, y, _ = self._road.place(way, 3.0 * math.sin(0.7 * time_s + p[2]))
-        shake = self._metre_px / 20 * np.array([
-            0.9 * math.sin(11.3 * time_s + p[3]) + 0.5 * math.sin(29.1 * time_s + p[4]),
-            0.9 * math.sin(9.7 * time_s + p[5]) + 0.5 * math.sin(24.3 * time_s + p[6]),
-        ])
+        way = self._way_m(time_s) + 3.5 * math.sin(0.45 * time_s + p[1])
+        x, y, _ = self._road.place(way, 2.2 * math.sin(0.6 * time_s + p[2]))
+        shake = (
+            self._metre_px
+            / 20
+            * np.array(
+                [
+                    0.9 * math.sin(11.3 * time_s + p[3]) + 0.5 * math.sin(29.1 * time_s + p[4]),
+                    0.9 * math.sin(9.7 * time_s + p[5]) + 0.5 * math.sin(24.3 * time_s + p[6]),
+                ]
+            )
+        )
         return _Camera(
             x,
             y,
@@ -269,7 +272,7 @@ class Scene:
             np.array([self.width, self.height]) / 2 + shake,
         )
 
-    # --- one frame ---------------------------------------------------------------------------
+    # --- one frame ------------------------------------------------------------
 
     def _render(self, index: int, target: bool = True) -> tuple[Pixels, SceneTruth]:
         """`target=False` leaves the car out, but not its shadow."""
@@ -302,7 +305,9 @@ class _Exposure:
         box, cover = self._truth_box(pose)
         if target:
             self._vehicle(
-                scene._target, pose, scene._target_pose(self.opens),
+                scene._target,
+                pose,
+                scene._target_pose(self.opens),
                 scene._target_pose(self.closes),
             )
         # From low to high; the bridge's sides end where its deck, the highest sheet, begins.
@@ -344,7 +349,7 @@ class _Exposure:
         matrix[:, :2] /= scale
         return _indices(matrix)
 
-    # --- vehicles ----------------------------------------------------------------------------
+    # --- vehicles -------------------------------------------------------------
 
     def _vehicle_shadow(self, vehicle: Vehicle, pose: _Pose) -> None:
         shift = 0.8 * scenery.SUN_SHIFT
@@ -433,14 +438,16 @@ class _Exposure:
         )
 
     def _truth_box(self, pose: _Pose) -> tuple[Box, _Cover]:
-        corners = np.vstack([
-            self.camera.project(
-                part.outline @ _rotation(pose.heading).T + self._point(pose), part.height_m
-            )
-            for part in self.scene._target.slices
-        ])
-        x1, y1, x2, y2 = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-        box = Box.from_corners(x1, y1, x2, y2)
+        corners = np.vstack(
+            [
+                self.camera.project(
+                    part.outline @ _rotation(pose.heading).T + self._point(pose), part.height_m
+                )
+                for part in self.scene._target.slices
+            ]
+        )
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        box = Box.from_corners(float(left), float(top), float(right), float(bottom))
         return box, self._cover(pose)
 
     def _cover(self, pose: _Pose) -> _Cover:
@@ -452,30 +459,30 @@ class _Exposure:
         left, top = np.floor(corners.min(axis=0)).astype(int)
         right, bottom = np.ceil(corners.max(axis=0)).astype(int)
         alpha = _warp(
-            np.ascontiguousarray(body.picture[..., 3]), matrix, (left, top),
+            np.ascontiguousarray(body.picture[..., 3]),
+            matrix,
+            (left, top),
             (bottom - top, right - left),
         )
         return _Cover((int(left), int(top)), alpha, self.image.shape[:2])
 
-    # --- what stands above the ground ---------------------------------------------------------
+    # --- what stands above the ground -----------------------------------------
 
     def _face(self, face: Face, cover: _Cover) -> None:
         x, y, z = face.corners.T
         x = x + (self.camera.nearest(x[0]) - x[0])
         if abs(x[0] - self.camera.x) > self.scene._view_m:
             return
-        points = np.vstack([
-            self.camera.project(np.array([[x[k], y[k]]]), z[k]) for k in range(4)
-        ])
+        points = np.vstack([self.camera.project(np.array([[x[k], y[k]]]), z[k]) for k in range(4)])
         window = self._window(points, 2)
         if window is None or not _clockwise(points):
             return
         left, top, right, bottom = window
         rows, columns = face.picture.shape[:2]
         # The outermost texels are the clear rim, which lies outside the corners.
-        source = np.float32([[1, 1], [columns - 1, 1], [columns - 1, rows - 1], [1, rows - 1]])
+        source = np.array([[1, 1], [columns - 1, 1], [columns - 1, rows - 1], [1, rows - 1]])
         warp = cv2.getPerspectiveTransform(
-            source - np.float32(0.5), (points - 0.5 - [left, top]).astype(np.float32)
+            (source - 0.5).astype(np.float32), (points - 0.5 - [left, top]).astype(np.float32)
         )
         picture = cv2.warpPerspective(face.picture, warp, (right - left, bottom - top))
         over(self.image[top:bottom, left:right], picture)
@@ -513,7 +520,7 @@ class _Exposure:
             over(self.image, picture)
             cover.hide((0, 0), picture[..., 3])
 
-    # --- lens and sensor ------------------------------------------------------------------------
+    # --- lens and sensor ------------------------------------------------------
 
     def _develop(self) -> None:
         scene = self.scene

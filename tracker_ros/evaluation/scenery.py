@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tracker_ros.evaluation import smoke
 from tracker_ros.evaluation.painting import (
     Canvas,
+    Colour,
     Field,
     Pixels,
     Points,
+    bgr,
     fractal_noise,
-    over_alpha,
     premultiplied,
     rectangle,
     ribbon,
@@ -43,19 +45,21 @@ SHADE_COLOUR = np.array([0.55, 0.49, 0.45])
 SHEET_HEIGHTS_M = (1.6, 3.6, 5.6)
 BRIDGE_X_M, BRIDGE_WIDTH_M, BRIDGE_HEADING = 123.0, 9.4, np.pi / 2 - 0.12
 BRIDGE_HEIGHT_M = SHEET_HEIGHTS_M[-1]
+_BRIDGE_ALONG = np.array([np.cos(BRIDGE_HEADING), np.sin(BRIDGE_HEADING)])
+_BRIDGE_ASIDE = np.array([-_BRIDGE_ALONG[1], _BRIDGE_ALONG[0]])
 
 
-def road_y(x: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.float64]:
-    """y of the middle of the road, in metres."""
+def road_y(x: ArrayLike) -> NDArray[np.float64]:
+    """Y of the middle of the road, in metres."""
     turn = 2 * np.pi / PERIOD_M
+    x = np.asarray(x)
     return np.asarray(3.8 * np.sin(turn * x + 0.4) + 1.3 * np.sin(2 * turn * x + 2.0))
 
 
-def road_slope(x: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.float64]:
+def road_slope(x: ArrayLike) -> NDArray[np.float64]:
     turn = 2 * np.pi / PERIOD_M
-    return np.asarray(
-        turn * (3.8 * np.cos(turn * x + 0.4) + 2.6 * np.cos(2 * turn * x + 2.0))
-    )
+    x = np.asarray(x)
+    return np.asarray(turn * (3.8 * np.cos(turn * x + 0.4) + 2.6 * np.cos(2 * turn * x + 2.0)))
 
 
 class Road:
@@ -159,7 +163,7 @@ class _Painter:
         faces = tuple(self.low_faces), tuple(self.high_faces)
         return Scenery(self.ground, self.shade, sheets, *faces, _PARKED)
 
-    # --- noise ---------------------------------------------------------------------------
+    # --- noise ----------------------------------------------------------------
 
     def fine(self, x: Field, y: Field, zoom: float = 1.0) -> Field:
         """Grain at (x, y) metres, deviation 1; `zoom` is a whole number of times finer."""
@@ -174,7 +178,7 @@ class _Painter:
         wrapped = np.hstack([self.cloud, self.cloud[:, :1]])
         return cv2.remap(wrapped, column, row.astype(np.float32), cv2.INTER_LINEAR)
 
-    # --- fields ----------------------------------------------------------------------------
+    # --- fields ---------------------------------------------------------------
 
     def _land(self) -> None:
         everything = np.array([[-1, -60], [PERIOD_M + 1, -60], [PERIOD_M + 1, 60], [-1, 60]])
@@ -191,7 +195,7 @@ class _Painter:
     def _meadow(self, x: Field, y: Field) -> Field:
         patch, grain = self.coarse(x, y), self.fine(x, y)
         dry = np.clip(0.35 + 0.28 * patch + 0.12 * grain, 0, 1)[..., None]
-        colour = np.float32([52, 104, 88]) * (1 - dry) + np.float32([84, 142, 140]) * dry
+        colour = bgr(52, 104, 88) * (1 - dry) + bgr(84, 142, 140) * dry
         return np.asarray(colour * (1 + 0.13 * grain)[..., None], np.float32)
 
     def _rows(self, x: Field, y: Field, angle: float, pitch: float) -> Field:
@@ -210,9 +214,9 @@ class _Painter:
             grain = self.fine(x, y)
             light = 1 + 0.06 * self._rows(x, y, angle, 0.62) + 0.09 * grain
             light += 0.07 * self.coarse(x, y)
-            colour = np.float32([98, 168, 198]) * light[..., None]
+            colour = bgr(98, 168, 198) * light[..., None]
             track = 0.65 * self._tramlines(x, y, angle)[..., None]
-            return np.asarray(colour * (1 - track) + np.float32([70, 108, 128]) * track)
+            return np.asarray(colour * (1 - track) + bgr(70, 108, 128) * track)
 
         return paint
 
@@ -222,8 +226,8 @@ class _Painter:
             leaf = np.clip(0.62 + 0.33 * self._rows(x, y, angle, 0.9) + 0.22 * grain, 0, 1)
             leaf *= 1 - 0.8 * self._tramlines(x, y, angle)
             leaf = (leaf * (1 + 0.08 * self.coarse(x, y)))[..., None]
-            soil = np.float32([58, 84, 102]) * (1 + 0.12 * grain)[..., None]
-            return np.asarray(soil * (1 - leaf) + np.float32([56, 140, 82]) * leaf, np.float32)
+            soil = bgr(58, 84, 102) * (1 + 0.12 * grain)[..., None]
+            return np.asarray(soil * (1 - leaf) + bgr(56, 140, 82) * leaf, np.float32)
 
         return paint
 
@@ -231,7 +235,7 @@ class _Painter:
         def paint(x: Field, y: Field) -> Field:
             light = 1 + 0.13 * self._rows(x, y, angle, 0.75) + 0.16 * self.fine(x, y)
             light += 0.10 * self.coarse(x, y)
-            return np.asarray(np.float32([74, 98, 124]) * light[..., None], np.float32)
+            return np.asarray(bgr(74, 98, 124) * light[..., None], np.float32)
 
         return paint
 
@@ -240,11 +244,11 @@ class _Painter:
             grain = self.fine(x, y)
             light = 1 + 0.07 * np.tanh(4 * self._rows(x, y, angle, 5.0)) + 0.09 * grain
             light += 0.06 * self.coarse(x, y)
-            return np.asarray(np.float32([62, 134, 98]) * light[..., None], np.float32)
+            return np.asarray(bgr(62, 134, 98) * light[..., None], np.float32)
 
         return paint
 
-    # --- tracks, yards, road -----------------------------------------------------------------
+    # --- tracks, yards, road --------------------------------------------------
 
     def _tracks(self) -> None:
         for points, width in _TRACKS:
@@ -254,21 +258,19 @@ class _Painter:
 
     def _gravel(self, x: Field, y: Field) -> Field:
         light = 1 + 0.13 * self.fine(x, y) + 0.05 * self.coarse(x, y)
-        return np.asarray(np.float32([128, 152, 166]) * light[..., None], np.float32)
+        return np.asarray(bgr(128, 152, 166) * light[..., None], np.float32)
 
     def _asphalt(self, level: float) -> Callable[[Field, Field], Field]:
         def paint(x: Field, y: Field) -> Field:
             light = 1 + 0.05 * self.fine(x, y) + 0.035 * self.coarse(x, y)
-            return np.asarray(
-                np.float32([1.02, 1.0, 0.98]) * (level * light)[..., None], np.float32
-            )
+            return np.asarray(bgr(1.02, 1.0, 0.98) * (level * light)[..., None], np.float32)
 
         return paint
 
     def _paving(self, x: Field, y: Field) -> Field:
         joint = np.minimum(np.abs((x % 0.8) - 0.4), np.abs((y % 0.8) - 0.4))
         light = (1 + 0.06 * self.fine(x, y)) * (1 - 0.14 * (joint < 0.05))
-        return np.asarray(np.float32([150, 160, 166]) * light[..., None], np.float32)
+        return np.asarray(bgr(150, 160, 166) * light[..., None], np.float32)
 
     def _yards(self) -> None:
         for outline in _DRIVEWAYS:
@@ -279,15 +281,20 @@ class _Painter:
         self.ground.fill(ribbon(_LAY_BY, 0.22), (170, 176, 178), 0.85)
         for x, y, heading in _PARKED[:-2]:
             for side in (-1.35, 1.35):
-                line = np.array([x, y]) + side * np.array([-np.sin(heading), np.cos(heading)])
-                self.ground.fill(rectangle(*line, 5.0, 0.12, heading), (225, 228, 228), 0.8)
+                line_x, line_y = x - side * np.sin(heading), y + side * np.cos(heading)
+                line = rectangle(line_x, line_y, 5.0, 0.12, heading)
+                self.ground.fill(line, (225, 228, 228), 0.8)
 
     def _road(self) -> None:
         wide = ROAD_HALF_WIDTH_M
         self.ground.fill(_band(-wide - 0.9, wide + 0.9), self._gravel, 0.9, feather=0.22)
         self.ground.fill(_band(-wide, wide), self._worn_asphalt, feather=0.03)
-        for x, length, aside, width in ((14, 9, 1.9, 2.6), (52, 5, -1.7, 2.9), (92, 7, 1.6, 3.0)):
-            patch = _along(x, x + length, aside - width / 2, aside + width / 2)
+        for start, end, near, far in (
+            (14, 23, 0.6, 3.2),
+            (52, 57, -3.1, -0.2),
+            (92, 99, 0.1, 3.1),
+        ):
+            patch = _along(start, end, near, far)
             self.ground.fill(patch, self._asphalt(82), 0.8, feather=0.04)
         for _ in range(11):
             self._crack()
@@ -323,15 +330,16 @@ class _Painter:
 
     def _arrow(self, x: float, colour: tuple[int, int, int]) -> None:
         """A straight-ahead arrow in the right lane."""
-        shape = np.array([[0, -0.08], [2.2, -0.08], [2.2, -0.32], [3.4, 0], [2.2, 0.32],
-                          [2.2, 0.08], [0, 0.08]])
-        middle = float(road_y(np.array(x)))
-        slope = float(road_slope(np.array(x)))
+        shape = np.array(
+            [[0, -0.08], [2.2, -0.08], [2.2, -0.32], [3.4, 0], [2.2, 0.32], [2.2, 0.08], [0, 0.08]]
+        )
+        middle = float(road_y(x))
+        slope = float(road_slope(x))
         c, s = np.cos(np.arctan(slope)), np.sin(np.arctan(slope))
         turned = (shape + [0, LANE_M]) @ np.array([[c, s], [-s, c]]) + [x, middle]
         self.ground.fill(turned, colour, 0.8)
 
-    # --- the bridge ------------------------------------------------------------------------------
+    # --- the bridge -----------------------------------------------------------
 
     def _bonfire(self) -> None:
         x, y = smoke.FIRE
@@ -344,9 +352,8 @@ class _Painter:
             self.ground.fill(_round(*place, 0.11), colour, 0.95)
 
     def _bridge_axis(self) -> Points:
-        middle = np.array([BRIDGE_X_M, float(road_y(np.array(BRIDGE_X_M)))])
-        along = np.array([np.cos(BRIDGE_HEADING), np.sin(BRIDGE_HEADING)])
-        return middle + np.linspace(-60, 60, 61)[:, None] * along
+        middle = np.array([BRIDGE_X_M, float(road_y(BRIDGE_X_M))])
+        return middle + np.linspace(-60, 60, 61)[:, None] * _BRIDGE_ALONG
 
     def _bridge_ground(self) -> None:
         """Worn earth under the deck, and the deck's shadow."""
@@ -355,7 +362,9 @@ class _Painter:
         for part in (axis[:30][far[:30]], axis[31:][far[31:]]):
             self.ground.fill(ribbon(part, BRIDGE_WIDTH_M), (92, 112, 122), 0.7, feather=0.7)
         self.shade.fill(
-            ribbon(axis + SUN_SHIFT * BRIDGE_HEIGHT_M, BRIDGE_WIDTH_M + 0.4), 255, 0.97,
+            ribbon(axis + SUN_SHIFT * BRIDGE_HEIGHT_M, BRIDGE_WIDTH_M + 0.4),
+            255,
+            0.97,
             feather=0.16,
         )
 
@@ -363,10 +372,13 @@ class _Painter:
         deck = self.layers[-1]
         axis = self._bridge_axis()
 
-        def strip(left: float, right: float, colour: object, opacity: float = 1.0) -> None:
-            normal = np.array([-np.sin(BRIDGE_HEADING), np.cos(BRIDGE_HEADING)])
-            middle = axis + normal * (left + right) / 2
+        def strip(left: float, right: float, colour: Colour, opacity: float = 1.0) -> None:
+            middle = axis + _BRIDGE_ASIDE * (left + right) / 2
             deck.fill(ribbon(middle, right - left), _opaque(colour), opacity)
+
+        def bar(along: float, length: float, width: float, colour: Colour) -> None:
+            x, y = axis[30] + along * _BRIDGE_ALONG
+            deck.fill(rectangle(x, y, length, width, BRIDGE_HEADING), _opaque(colour))
 
         half = BRIDGE_WIDTH_M / 2
         strip(-half, half, (150, 158, 162))
@@ -375,45 +387,34 @@ class _Painter:
         strip(half - 0.3, half, (188, 196, 200))
         for edge in (-half + 1.5, half - 1.5):
             strip(edge - 0.06, edge + 0.06, (222, 226, 226), 0.85)
-        for start in np.arange(-60, 60, 6.0):
-            length = 2.4
-            centre = axis[30] + (start + length / 2) * np.array(
-                [np.cos(BRIDGE_HEADING), np.sin(BRIDGE_HEADING)]
-            )
-            deck.fill(
-                rectangle(*centre, length, 0.13, BRIDGE_HEADING), _opaque((222, 226, 226)), 0.85
-            )
-        for offset in (-11.0, 11.0):
-            centre = axis[30] + offset * np.array(
-                [np.cos(BRIDGE_HEADING), np.sin(BRIDGE_HEADING)]
-            )
-            deck.fill(
-                rectangle(*centre, 0.10, BRIDGE_WIDTH_M, BRIDGE_HEADING), _opaque((84, 86, 88))
-            )
+        for along in np.arange(-60, 60, 6.0):
+            bar(along + 1.2, 2.4, 0.13, (208, 212, 212))
+        for along in (-11.0, 11.0):
+            bar(along, 0.10, BRIDGE_WIDTH_M, (84, 86, 88))
         self.low_faces += self._bridge_sides(axis)
 
     def _bridge_sides(self, axis: Points) -> list[Face]:
         faces = []
-        normal = np.array([-np.sin(BRIDGE_HEADING), np.cos(BRIDGE_HEADING)])
         for side in (-1, 1):
-            # In pieces, so that each stays near the picture; sunlit only on the near side.
-            edge = axis[::6] + side * normal * BRIDGE_WIDTH_M / 2
+            # In pieces, so that each stays near the picture; the sun is on one side.
+            edge = axis[::6] + side * _BRIDGE_ASIDE * BRIDGE_WIDTH_M / 2
             level = 150 if side == 1 else 84
-            for a, b in zip(edge[:-1], edge[1:], strict=True):
-                if side == 1:
-                    a, b = b, a
+            if side == 1:
+                edge = edge[::-1]
+            for a, b in pairwise(edge):
                 faces.append(_wall(a, b, 4.4, BRIDGE_HEIGHT_M, _plain(level, 16, 48)))
         return faces
 
-    # --- buildings ---------------------------------------------------------------------------------
+    # --- buildings ------------------------------------------------------------
 
     def _house(
         self, index: int, x: float, y: float, length: float, width: float, heading: float
     ) -> None:
         wall_m, ridge_m = 3.0, 3.0 + 0.33 * width
         base = rectangle(x, y, length, width, heading)
-        self.ground.fill(rectangle(x, y, length + 1.4, width + 1.4, heading), self._paving,
-                         feather=0.05)
+        self.ground.fill(
+            rectangle(x, y, length + 1.4, width + 1.4, heading), self._paving, feather=0.05
+        )
         along = np.array([np.cos(heading), np.sin(heading)])
         ridge = np.array([[x, y], [x, y]]) + np.outer([-0.5, 0.5], along * length)
         self._cast(np.vstack([base, ridge]), [wall_m] * 4 + [ridge_m] * 2)
@@ -425,16 +426,16 @@ class _Painter:
         ]
         for k in (1, 3):
             light = 0.8 + 0.25 * _sunlight(heading, k)
-            faces.append(
-                _wall(base[k], base[(k + 1) % 4], wall_m, ridge_m, _gable(wall, light))
-            )
+            faces.append(_wall(base[k], base[(k + 1) % 4], wall_m, ridge_m, _gable(wall, light)))
         eaves = rectangle(x, y, length + 0.5, width + 0.7, heading)
         top = np.array([[x, y], [x, y]]) + np.outer([-0.5, 0.5], along * (length + 0.5))
         for k, first, rim in ((0, 0, top[::-1]), (2, 2, top)):
-            corners = np.vstack([
-                np.column_stack([rim, [ridge_m] * 2]),
-                np.column_stack([eaves[first : first + 2], [wall_m - 0.15] * 2]),
-            ])
+            corners = np.vstack(
+                [
+                    np.column_stack([rim, [ridge_m] * 2]),
+                    np.column_stack([eaves[first : first + 2], [wall_m - 0.15] * 2]),
+                ]
+            )
             faces.append(Face(corners, self._roof(tint, 0.95 + 0.25 * _sunlight(heading, k))))
         self.low_faces += faces
 
@@ -447,8 +448,8 @@ class _Painter:
         course = course * cv2.resize(
             speckle.astype(np.float32), (columns, rows), interpolation=cv2.INTER_NEAREST
         )
-        colour = np.float32(tint) * (course * light)[..., None]
-        colour[:4] = np.float32(tint) * light * 0.8
+        colour = bgr(*tint) * (course * light)[..., None]
+        colour[:4] = bgr(*tint) * light * 0.8
         self._roof_fittings(colour, light)
         return _framed(colour)
 
@@ -472,7 +473,7 @@ class _Painter:
     ) -> Pixels:
         light = 0.8 + 0.25 * _sunlight(heading, side)
         columns = int(10 * length)
-        colour = np.full((34, columns, 3), np.float32(tint) * light, np.float32)
+        colour = np.full((34, columns, 3), bgr(*tint) * light, np.float32)
         for left in range(12, columns - 14, 26):
             colour[9:23, left : left + 10] = (92, 76, 62)
         return _framed(colour)
@@ -484,7 +485,8 @@ class _Painter:
         base = rectangle(x, y, length, width, heading)
         self._cast(base, [height] * 4)
         faces = [
-            _wall(base[k], base[(k + 1) % 4], 0, height, self._offices(heading, k)) for k in range(4)
+            _wall(base[k], base[(k + 1) % 4], 0, height, self._offices(heading, k))
+            for k in range(4)
         ]
         colour = np.full((160, 200, 3), (150, 156, 158), np.float32)
         colour *= 1 + 0.03 * self.rng.standard_normal((160, 200, 1)).astype(np.float32)
@@ -499,10 +501,10 @@ class _Painter:
 
     def _offices(self, heading: float, side: int) -> Pixels:
         light = 0.8 + 0.25 * _sunlight(heading, side)
-        colour = np.full((200, 130, 3), np.float32([176, 186, 194]) * light, np.float32)
+        colour = np.full((200, 130, 3), bgr(176, 186, 194) * light, np.float32)
         for top in range(8, 195, 27):
             for left in range(5, 125, 15):
-                glass = np.float32([120, 98, 76]) * self.rng.uniform(0.7, 1.15) * light
+                glass = bgr(120, 98, 76) * self.rng.uniform(0.7, 1.15) * light
                 colour[top : top + 15, left : left + 11] = glass
         return _framed(colour)
 
@@ -513,7 +515,7 @@ class _Painter:
         hull = cv2.convexHull(everything)[:, 0].astype(np.float64)
         self.shade.fill(hull, 255, 0.97, feather=0.14)
 
-    # --- trees and bushes ----------------------------------------------------------------------------
+    # --- trees and bushes -----------------------------------------------------
 
     def _tree(self, radius: float) -> list[Pixels]:
         """A crown as one premultiplied picture for each sheet."""
@@ -555,7 +557,7 @@ class _Painter:
             glint = (int(centre[0] - size * 5), int(centre[1] - size * 4))
             tone = tuple(float(v) for v in np.clip(base * light * 1.5, 0, 255))
             cv2.circle(colour, glint, int(size * 7), tone, -1, cv2.LINE_AA, 4)
-        picture = premultiplied(colour.astype(np.float32), alpha.astype(np.float32) / 255)
+        picture = premultiplied(colour.astype(np.float32), alpha.astype(np.float32) / np.float32(255))
         return cv2.resize(picture, (half, half), interpolation=cv2.INTER_AREA)
 
     def _plant_tree(self, x: float, y: float, size: int) -> None:
@@ -586,7 +588,7 @@ class _Painter:
                 self._plant_bush(x, y)
         for _ in range(110):
             x, y = self.rng.uniform(0, PERIOD_M), self.rng.uniform(-45, 45)
-            verge = abs(y - float(road_y(np.array(x))))
+            verge = abs(y - float(road_y(x)))
             if 5.5 < verge < 9 and abs(x - BRIDGE_X_M) > 12 and not 84 < x < 112:
                 self._plant_bush(x, y)
 
@@ -604,7 +606,7 @@ class _Painter:
                 break
         return placed
 
-    # --- light -----------------------------------------------------------------------------------------
+    # --- light ----------------------------------------------------------------
 
     def _apply_shade(self) -> None:
         pixels, mask = self.ground.pixels, self.shade.pixels
@@ -647,12 +649,15 @@ def _round(x: float, y: float, radius: float) -> Points:
     return np.column_stack([x + radius * np.cos(angle), y + radius * np.sin(angle)])
 
 
-def _opaque(colour: object) -> Callable[[Field, Field], Field]:
+def _opaque(colour: Colour) -> Callable[[Field, Field], Field]:
     """A paint for BGRA canvases from a BGR colour or a paint."""
 
     def paint(x: Field, y: Field) -> Field:
-        bgr = colour(x, y) if callable(colour) else np.broadcast_to(colour, (*x.shape, 3))
-        return np.dstack([bgr, np.full(x.shape, 255)]).astype(np.float32)
+        if callable(colour):
+            shown = colour(x, y)
+        else:
+            shown = np.broadcast_to(np.asarray(colour, np.float32), (*x.shape, 3))
+        return np.dstack([shown, np.full(x.shape, 255)]).astype(np.float32)
 
     return paint
 
@@ -675,8 +680,9 @@ def _wall(a: Points, b: Points, low: float, high: float, picture: Pixels) -> Fac
 def _gable(tint: tuple[int, int, int], light: float) -> Pixels:
     """The triangle of wall under the end of a roof."""
     y, x = np.mgrid[0:48, 0:96].astype(np.float32)
-    colour = np.full((48, 96, 3), np.float32(tint) * light, np.float32)
-    picture = premultiplied(colour, np.clip(y - np.abs(x - 47.5) + 1, 0, 1))
+    colour = np.full((48, 96, 3), bgr(*tint) * light, np.float32)
+    alpha = np.clip(y - np.abs(x - 47.5) + 1, 0, 1).astype(np.float32)
+    picture = premultiplied(colour, alpha)
     return cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
 
 
@@ -694,7 +700,7 @@ def _occupied(pixels: Pixels) -> NDArray[np.bool_]:
     return np.asarray(alpha.reshape(rows, CELL, columns, CELL).any(axis=(1, 3)))
 
 
-# --- the map ---------------------------------------------------------------------------------------
+# --- the map ------------------------------------------------------------------
 
 _PARCELS = (
     # outline, crop, direction of its rows
@@ -751,13 +757,37 @@ _PARKED = (
 )
 _TREES = (
     # x, y, size: gardens, the verge, single trees in the fields
-    (20.0, 11.0, 3), (33.0, 12.0, 2), (45.5, 10.5, 1), (60.0, 13.0, 4), (17.5, 22.5, 4),
-    (42.5, 27.0, 3), (31.5, 20.0, 1), (53.0, 24.5, 3), (5.0, 9.8, 4), (12.5, 9.6, 3),
-    (3.5, -10.5, 3), (22.0, -12.5, 2), (27.0, -9.8, 4), (60.5, -8.5, 3), (54.5, -7.4, 1),
-    (82.0, -9.0, 4), (88.5, -8.6, 3), (95.0, -7.8, 4), (101.5, -7.2, 3), (108.0, -6.6, 4),
-    (114.0, -5.6, 2), (84.0, 12.0, 3), (110.5, 9.5, 4), (109.0, 14.5, 2),
-    (86.0, 17.0, 4), (93.0, 18.5, 3), (100.0, 17.5, 4), (106.0, 18.0, 3),
-    (15.0, -35.0, 4), (104.0, 40.0, 4), (26.0, 40.0, 3),
+    (20.0, 11.0, 3),
+    (33.0, 12.0, 2),
+    (45.5, 10.5, 1),
+    (60.0, 13.0, 4),
+    (17.5, 22.5, 4),
+    (42.5, 27.0, 3),
+    (31.5, 20.0, 1),
+    (53.0, 24.5, 3),
+    (5.0, 9.8, 4),
+    (12.5, 9.6, 3),
+    (3.5, -10.5, 3),
+    (22.0, -12.5, 2),
+    (27.0, -9.8, 4),
+    (60.5, -8.5, 3),
+    (54.5, -7.4, 1),
+    (82.0, -9.0, 4),
+    (88.5, -8.6, 3),
+    (95.0, -7.8, 4),
+    (101.5, -7.2, 3),
+    (108.0, -6.6, 4),
+    (114.0, -5.6, 2),
+    (84.0, 12.0, 3),
+    (110.5, 9.5, 4),
+    (109.0, 14.5, 2),
+    (86.0, 17.0, 4),
+    (93.0, 18.5, 3),
+    (100.0, 17.5, 4),
+    (106.0, 18.0, 3),
+    (15.0, -35.0, 4),
+    (104.0, 40.0, 4),
+    (26.0, 40.0, 3),
 )
 _WOODS = (
     (84, -27, 115, -15, 30),

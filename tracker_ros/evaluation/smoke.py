@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker_ros.evaluation.painting import Pixels, fractal_noise
+from tracker_ros.evaluation.painting import Pixels, bgr, fractal_noise
 
 FIRE = np.array([66.0, 5.4])  # metres
 # The plume lies slanted over the road; the billows go along it, as fast as the cars, so that
@@ -54,9 +54,9 @@ class Smoke:
         thickness = self._thickness(x, y, time_s)
         if float(thickness.max()) <= 0.02:
             return None
-        alpha = 1 - np.exp(-np.maximum(thickness, 0) ** 2)
+        alpha = 1 - np.exp(-(np.maximum(thickness, 0) ** 2))
         light = self._light(x, y, time_s)
-        colour = np.float32([206, 207, 208]) * light[..., None]
+        colour = bgr(206, 207, 208) * light[..., None]
         small = np.dstack([np.clip(colour, 0, 255) * alpha[..., None], 255 * alpha])
         # Coarse samples lie at the middles of their blocks, as resize takes them.
         large = cv2.resize(

@@ -100,9 +100,7 @@ class _Sheet:
         self.colour += amount[..., None] * np.array([1.0, 0.97, 0.93], np.float32)
 
 
-def _superellipse(
-    a: float, b: float, power: float, cx: float = 0.0, taper: float = 0.0
-) -> Points:
+def _superellipse(a: float, b: float, power: float, cx: float = 0.0, taper: float = 0.0) -> Points:
     """Rounded outline of half axes a, b; `taper` narrows the front by that fraction."""
     angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
     x = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** (2 / power) * a
@@ -151,8 +149,9 @@ def _greenhouse(paint: Paint) -> _Sheet:
     # Sky in the windscreen and the rear window, strongest at the top edge.
     sheet.shine(np.clip(95 * (1.22 - sheet.x), 0, 75) * (sheet.x > 0.3))
     sheet.shine(np.clip(60 * (sheet.x + 1.95), 0, 40) * (sheet.x < -1.2))
-    panel = np.array([[0.52, 0.56], [0.62, 0], [0.52, -0.56], [-1.2, -0.6], [-1.32, 0],
-                      [-1.2, 0.6]])
+    panel = np.array(
+        [[0.52, 0.56], [0.62, 0], [0.52, -0.56], [-1.2, -0.6], [-1.32, 0], [-1.2, 0.6]]
+    )
     sheet.paint(panel, roof)
     for x, lean in ((0.9, -0.42), (-1.48, 0.36)):
         sheet.mirrored(rectangle(x, 0.6, 0.75, 0.06, lean), _scaled(paint.body, 0.85))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import platform
 import sys
 import time
@@ -27,7 +27,7 @@ from std_srvs.srv import SetBool
 
 from tracker_ros import __version__
 from tracker_ros.arguments import box as box_argument
-from tracker_ros.evaluation.sequences import read_boxes
+from tracker_ros.evaluation.sequences import SequenceError, read_boxes
 from tracker_ros.footage import FootageError, open_footage
 from tracker_ros.geometry import Box
 from tracker_ros.ros.processes import Child, ProcessError, node_command
@@ -38,6 +38,8 @@ from tracker_ros.tracking.overlay import draw, draw_box
 SOUND_IOU = 0.6
 """Below this mean overlap the run on the rendered scene counts as failed."""
 
+# Longer than any pause of a source that still plays.
+_SILENCE_S = 30.0
 _TRUTH_COLOUR = (255, 255, 255)
 _SHEET_COLUMNS, _SHEET_ROWS = 4, 3
 _SHEET_WIDTH_PX = 480
@@ -59,28 +61,40 @@ class Frame:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit code: 1 where the run was not sound."""
     options = _parser().parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
     try:
+        options.output.mkdir(parents=True, exist_ok=True)
         video, truth = _footage(options)
         frames, facts = _run(options, video, truth)
-    except (FootageError, ProcessError, OSError, ValueError) as error:
+        summary = summarise(frames, truth, facts)
+        _write(options.output, video, frames, truth, summary)
+    except (FootageError, SequenceError, ProcessError, OSError, ValueError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('demo: interrupted', file=sys.stderr)
         return 130
-    summary = summarise(frames, truth, facts)
-    _write(options.output, video, frames, truth, summary)
     print(json.dumps(summary, indent=2))
     print(f'pictures and tables are in {options.output}')
-    if options.video is None and summary['mean_iou'] < SOUND_IOU:
-        print(
-            f'demo: the mean IoU is {summary["mean_iou"]:.3f}, below {SOUND_IOU}; was the machine '
-            f'busy? {summary["dropped"]} of {summary["frames"]} frames were dropped',
-            file=sys.stderr,
+    fault = what_is_wrong(summary, judged=options.video is None)
+    if fault:
+        print(f'demo: {fault}', file=sys.stderr)
+    return 1 if fault else 0
+
+
+def what_is_wrong(summary: dict[str, Any], judged: bool) -> str:
+    """Why a run was not sound, with the figure; empty for a sound one.
+
+    judged: whether the mean overlap counts, as it does on the rendered scene.
+    """
+    frames, dropped, overlap = summary['frames'], summary['dropped'], summary['mean_iou']
+    if not summary['processed']:
+        return f'none of {frames} frames was answered'
+    if judged and (overlap is None or overlap < SOUND_IOU):
+        return (
+            f'the mean IoU is {overlap}, below {SOUND_IOU}; was the machine busy? '
+            f'{dropped} of {frames} frames were dropped'
         )
-        return 1
-    return 0
+    return ''
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,8 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--frames', type=int, default=300, help='length of the scene')
     parser.add_argument('--width', type=int, default=1280, help='of the scene, in pixels')
     parser.add_argument('--height', type=int, default=720, help='of the scene, in pixels')
-    parser.add_argument('--rate', type=float, default=30.0, help='frames per second')
-    parser.add_argument('--domain-id', type=int, default=None, help='default: a free one')
+    parser.add_argument('--rate', type=float, help="frames per second; default: the footage's own")
+    parser.add_argument(
+        '--domain-id', type=int, help='default: ROS_DOMAIN_ID, or a free one where that is not set'
+    )
     return parser
 
 
@@ -105,7 +121,7 @@ def _footage(options: argparse.Namespace) -> tuple[Path, np.ndarray]:
         from tracker_ros.evaluation.scene import Scene
 
         print(f'rendering {options.frames} frames', flush=True)
-        scene = Scene(options.width, options.height, options.frames, options.rate)
+        scene = Scene(options.width, options.height, options.frames, options.rate or 30.0)
         scene.write(options.output)
         return options.output / 'video.mp4', read_boxes(options.output / 'groundtruth.txt')
     beside = options.video.parent / 'groundtruth.txt'
@@ -129,12 +145,15 @@ def _run(
     """Play the footage into the node; returns its frames and facts about the run."""
     source_parameters = {
         'source': str(video.resolve()),
-        'rate_hz': options.rate,
+        'rate_hz': options.rate or 0.0,
         'start_paused': True,
         'repeat_while_paused': True,
         'exit_at_end': True,
     }
-    with running_node({'model': options.model}, options.domain_id) as rig:
+    domain_id = options.domain_id
+    if domain_id is None and os.environ.get('ROS_DOMAIN_ID'):
+        domain_id = int(os.environ['ROS_DOMAIN_ID'])
+    with running_node({'model': options.model}, domain_id) as rig:
         # The camera info comes once with each picture: the n-th is that of frame n.
         stamps: list[int] = []
 
@@ -169,11 +188,19 @@ def _run(
 def _watch(rig: Rig, source: Child, stamps: list[int], truth: np.ndarray) -> None:
     """Show how it goes until the source has played all."""
     live = sys.stdout.isatty()
-    told = -1
+    told = seen = -1
+    heard_s = time.monotonic()
     while source.is_running():
         time.sleep(0.1)
         rig.child.check()
         number = len(stamps) - 1
+        if number > seen:
+            seen, heard_s = number, time.monotonic()
+        elif time.monotonic() - heard_s > _SILENCE_S:
+            raise ProcessError(
+                f'no picture came for {_SILENCE_S:g} s after frame {number}; the last lines of '
+                f'the video source:\n{source.log_tail()}'
+            )
         if number < 0 or number == told or (not live and number - told < 60):
             continue
         told = number
@@ -229,7 +256,7 @@ def summarise(frames: list[Frame], truth: np.ndarray, facts: dict[str, Any]) -> 
     """The figures of a run. A dropped frame is judged by the last box before it.
 
     `mean_iou` is over the frames in which the target is seen, the first one, which was given,
-    left out; NaN where no truth is known.
+    left out; None where no truth is known.
     """
     held: list[float] | None = None
     overlaps = []
@@ -241,19 +268,24 @@ def summarise(frames: list[Frame], truth: np.ndarray, facts: dict[str, Any]) -> 
         if frame.frame > 0 and frame.iou is not None:
             overlaps.append(frame.iou)
     latencies = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
-    p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (math.nan, math.nan)
+    p50, p95 = np.percentile(latencies, [50, 95]).tolist() if latencies else (None, None)
     return {
         'frames': len(frames),
         'processed': len(latencies),
         'dropped': len(frames) - len(latencies),
-        'mean_iou': round(float(np.mean(overlaps)), 4) if overlaps else math.nan,
-        'latency_p50_ms': round(float(p50), 2),
-        'latency_p95_ms': round(float(p95), 2),
+        'mean_iou': _rounded(float(np.mean(overlaps)) if overlaps else None, 4),
+        'latency_p50_ms': _rounded(p50, 2),
+        'latency_p95_ms': _rounded(p95, 2),
         **facts,
         'version': __version__,
         'python': platform.python_version(),
+        'numpy': np.__version__,
         'opencv': cv2.__version__,
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _write(
