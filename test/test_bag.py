@@ -3,10 +3,6 @@
 import sys
 
 import pytest
-
-pytest.importorskip('rclpy')
-pytest.importorskip('mcap')
-
 from bag_files import write_bag
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 

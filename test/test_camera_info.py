@@ -3,8 +3,6 @@
 import pytest
 import yaml
 
-pytest.importorskip('sensor_msgs.msg')
-
 from tracker_ros.ros import camera_info
 from tracker_ros.ros.camera_info import CameraInfoError
 

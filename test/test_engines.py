@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes import make_package
 
-from tracker_ros.runtime.engine import RUNTIMES, EngineError, load_engine
+from tracker_ros.runtime.engine import CPU_RUNTIMES, EngineError, load_engine
 from tracker_ros.runtime.package import read_package
 
 
@@ -29,7 +29,7 @@ def answers(engine, crops):
 
 
 def test_the_libraries_agree(package, crops):
-    first, *others = [answers(load_engine(package, runtime), crops) for runtime in RUNTIMES]
+    first, *others = [answers(load_engine(package, runtime), crops) for runtime in CPU_RUNTIMES]
     assert set(first) >= {'score', 'size', 'offset'}
     assert np.ptp(first['score']) > 0.01
     for other in others:
@@ -39,7 +39,7 @@ def test_the_libraries_agree(package, crops):
             np.testing.assert_allclose(other[name], value, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
 def test_crops_may_be_read_only_and_are_left_alone(package, crops, runtime):
     engine = load_engine(package, runtime, threads=1)
     expected = {name: value.copy() for name, value in answers(engine, crops).items()}
@@ -52,7 +52,7 @@ def test_crops_may_be_read_only_and_are_left_alone(package, crops, runtime):
         np.testing.assert_array_equal(crop, copy)
 
 
-@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
 def test_what_is_cached_outlives_the_next_template(package, crops, runtime):
     engine = load_engine(package, runtime, threads=1)
     template, search = crops
@@ -63,12 +63,12 @@ def test_what_is_cached_outlives_the_next_template(package, crops, runtime):
     np.testing.assert_array_equal(engine.search(search, cached)['score'], expected)
 
 
-@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
 def test_an_engine_says_what_it_is(package, runtime):
     assert runtime in load_engine(package, runtime).name
 
 
-@pytest.mark.parametrize('runtime', RUNTIMES)
+@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
 def test_a_library_that_is_missing_says_what_to_install(package, monkeypatch, runtime):
     monkeypatch.delitem(sys.modules, f'tracker_ros.runtime.{runtime}_engine', raising=False)
     monkeypatch.setitem(sys.modules, runtime, None)
@@ -77,7 +77,7 @@ def test_a_library_that_is_missing_says_what_to_install(package, monkeypatch, ru
 
 
 def test_auto_takes_the_next_where_one_is_missing(package, crops, monkeypatch):
-    first, second = RUNTIMES
+    first, second = CPU_RUNTIMES
     monkeypatch.delitem(sys.modules, f'tracker_ros.runtime.{first}_engine', raising=False)
     monkeypatch.setitem(sys.modules, first, None)
     engine = load_engine(package)
@@ -88,14 +88,14 @@ def test_auto_takes_the_next_where_one_is_missing(package, crops, monkeypatch):
 def test_where_none_works_each_says_why(package):
     (package.graphs['search'].path).write_bytes(b'no network')
     with pytest.raises(
-        EngineError, match=r'(?s)can run m\. openvino: .*; onnxruntime: '
+        EngineError, match=r'(?s)can run m\. tensorrt: .*; openvino: .*; onnxruntime: '
     ) as caught:
         load_engine(package)
     assert str(caught.value).count(str(package.folder)) >= 2
 
 
 def test_an_unknown_runtime_is_named(package):
-    with pytest.raises(EngineError, match=r"no runtime 'tpu'; known are auto, openvino"):
+    with pytest.raises(EngineError, match=r"no runtime 'tpu'; known are auto, tensorrt"):
         load_engine(package, 'tpu')
 
 

@@ -112,7 +112,6 @@ def test_impossible_patience_is_refused(name):
 
 
 def test_the_numbers_are_those_of_the_message():
-    pytest.importorskip('rclpy')
     from tracker_ros_interfaces.msg import TrackerState
 
     assert {state.name: state.value for state in State} == {

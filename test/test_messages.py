@@ -5,9 +5,6 @@
 import math
 
 import pytest
-
-pytest.importorskip('rclpy')
-
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header

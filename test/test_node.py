@@ -10,9 +10,6 @@ import threading
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy')
-
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from fakes import ScriptedTracker, Square, make_package, picture_saying

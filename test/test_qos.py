@@ -1,9 +1,6 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-
-pytest.importorskip('rclpy')
-
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo

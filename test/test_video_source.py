@@ -11,9 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-
-pytest.importorskip('rclpy')
-
 from bag_files import write_bag
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy

@@ -557,7 +557,8 @@ class _Painter:
             glint = (int(centre[0] - size * 5), int(centre[1] - size * 4))
             tone = tuple(float(v) for v in np.clip(base * light * 1.5, 0, 255))
             cv2.circle(colour, glint, int(size * 7), tone, -1, cv2.LINE_AA, 4)
-        picture = premultiplied(colour.astype(np.float32), alpha.astype(np.float32) / np.float32(255))
+        coverage = alpha.astype(np.float32) / np.float32(255)
+        picture = premultiplied(colour.astype(np.float32), coverage)
         return cv2.resize(picture, (half, half), interpolation=cv2.INTER_AREA)
 
     def _plant_tree(self, x: float, y: float, size: int) -> None:

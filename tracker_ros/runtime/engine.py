@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +17,30 @@ from numpy.typing import NDArray
 from tracker_ros.geometry import Image
 from tracker_ros.runtime.package import ModelPackage
 
-RUNTIMES = ('openvino', 'onnxruntime')
+CPU_RUNTIMES = ('openvino', 'onnxruntime')
+AUTOMATIC = ('tensorrt', 'onnxruntime_cuda', *CPU_RUNTIMES)
+"""In the order in which 'auto' tries them."""
+# ONNX Runtime's own TensorRT builds its engines while the caller waits: only who asks gets it.
+RUNTIMES = (*AUTOMATIC, 'onnxruntime_tensorrt')
 
 Tensors = dict[str, NDArray[np.float32]]
+
+Build = Literal['background', 'wait', 'never']
+"""What to do where an engine must be built first; see `load_engine`."""
+
+_INSTALL = {
+    'tensorrt': 'tensorrt',
+    'onnxruntime_cuda': 'onnxruntime-gpu',
+    'onnxruntime_tensorrt': 'onnxruntime-gpu',
+}
 
 
 class EngineError(Exception):
     """No inference library can run a model, or one failed to."""
+
+
+class NotReadyError(EngineError):
+    """The engine is still being built, and nothing can serve meanwhile; the text says how far."""
 
 
 class Engine(ABC):
@@ -29,11 +49,24 @@ class Engine(ABC):
     name: str
     """The library and what it runs on, for people: 'onnxruntime (CPU, fp32)'."""
 
+    template_inputs: tuple[str, ...] = ('template',)
+    """The names of the crops that `template` takes."""
+
+    progress: float | None = None
+    """How far the build of an engine that is to take over is, 0 to 1; None when there is none."""
+
+    note: str = ''
+    """What people should know of it now: 'building tensorrt 40 %, openvino meanwhile'."""
+
+    rejected: tuple[str, ...] = ()
+    """Why each library that was tried before could not be used."""
+
     @abstractmethod
     def template(self, template: Image, **others: Image) -> Any:
         """Run the template graph on a crop (side, side, 3) uint8 BGR.
 
-        `others` are further crops of the same kind, by the names of the graph's inputs. Returns what `search` needs of it; it stays where the engine keeps its tensors.
+        `others` are further crops of the same kind, by the names of the graph's inputs. Returns
+        what `search` needs of it; it stays where the engine keeps its tensors.
         """
 
     @abstractmethod
@@ -44,12 +77,55 @@ class Engine(ABC):
         call: copy what must outlive it.
         """
 
+    def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Any]) -> Tensors:
+        """Run the search graph for N targets: crops (N, side, side, 3) uint8 BGR.
 
-def load_engine(package: ModelPackage, runtime: str = 'auto', threads: int = 0) -> Engine:
+        Returns the outputs by name, each (N, ...) float32, as `search` does.
+        """
+        rows = [
+            {name: value.copy() for name, value in self.search(crop, target).items()}
+            for crop, target in zip(crops, cached, strict=True)
+        ]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def warm_up(self, package: ModelPackage) -> None:
+        """Run once on black crops: the first run is the slowest, and tells whether any works."""
+        template, search = (
+            np.zeros((side, side, 3), np.uint8)
+            for side in (package.crop_px('template'), package.crop_px('search'))
+        )
+        self.search(search, self.template(**dict.fromkeys(self.template_inputs, template)))
+
+    def close(self) -> None:  # noqa: B027 - most libraries free their memory by themselves
+        """Give back what the engine holds. It cannot be used any more."""
+
+
+class CachedBatch:
+    """Cached tensors of several targets as one batch, joined anew only when a target changes."""
+
+    def __init__(self, join: Callable[[list[Any]], Any] = np.concatenate) -> None:
+        self._join = join
+        self._parts: list[dict[str, Any]] = []
+        self._batch: dict[str, Any] = {}
+
+    def of(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        is_same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
+        if not is_same:
+            self._parts = list(parts)
+            self._batch = {name: self._join([part[name] for part in parts]) for name in parts[0]}
+        return self._batch
+
+
+def load_engine(
+    package: ModelPackage, runtime: str = 'auto', threads: int = 0, build: Build = 'background'
+) -> Engine:
     """Load `package` with the library named by `runtime`, or with the first that works.
 
-    `threads` is the number of CPU threads for inference; 0 lets the library choose.
-    Raises EngineError saying why each candidate could not be used and what to install.
+    `threads` is the number of CPU threads for inference; 0 lets the library choose. Where an
+    engine must be built first, `build` says whether the next library serves meanwhile, the caller
+    waits, or the next library is taken for good. The engine says in `rejected` why each library
+    before it could not be used.
+    Raises EngineError saying that of all, and what to install.
     """
     if runtime != 'auto' and runtime not in RUNTIMES:
         raise EngineError(
@@ -57,17 +133,29 @@ def load_engine(package: ModelPackage, runtime: str = 'auto', threads: int = 0) 
         )
     if threads < 0:
         raise EngineError(f'threads must be 0 (automatic) or more, not {threads}')
-    reasons = []
-    for candidate in RUNTIMES if runtime == 'auto' else (runtime,):
+    if build not in get_args(Build):
+        raise EngineError(f'build must be one of {", ".join(get_args(Build))}, not {build!r}')
+    return load_first(package, AUTOMATIC if runtime == 'auto' else (runtime,), threads, build)
+
+
+def load_first(
+    package: ModelPackage, runtimes: Iterable[str], threads: int, build: Build = 'background'
+) -> Engine:
+    """Load `package` with the first of `runtimes` that works; see `load_engine`."""
+    reasons: list[str] = []
+    for candidate in runtimes:
         try:
             module = importlib.import_module(f'tracker_ros.runtime.{candidate}_engine')
         except ImportError as error:
-            reasons.append(f'{candidate}: {error} (pip install {candidate})')
+            install = _INSTALL.get(candidate, candidate)
+            reasons.append(f'{candidate}: {error} (pip install {install})')
             continue
+        load = partial(module.load, package, threads)
         try:
-            engine: Engine = module.load(package, threads)
+            engine: Engine = load(build) if candidate == 'tensorrt' else load()
         except EngineError as error:
             reasons.append(f'{candidate}: {error}')
             continue
+        engine.rejected = (*reasons, *engine.rejected)
         return engine
     raise EngineError(f'no inference library can run {package.name}. ' + '; '.join(reasons))

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.engine import Engine, EngineError, Tensors
+from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
 from tracker_ros.runtime.package import ModelPackage
 
 
@@ -20,8 +22,11 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, package: ModelPackage, threads: int) -> None:
         self._template = _session(package.graphs['template'].path, threads)
         self._search = _session(package.graphs['search'].path, threads)
+        self.template_inputs = tuple(value.name for value in self._template.get_inputs())
         self._cached_names = [output.name for output in self._template.get_outputs()]
         self._output_names = [output.name for output in self._search.get_outputs()]
+        self._is_batch_free = is_batch_free(self._search)
+        self._batch = CachedBatch()
 
     def template(self, template: Image, **others: Image) -> Tensors:
         crops = {'template': template, **others}
@@ -30,24 +35,41 @@ class OnnxRuntimeEngine(Engine):
         return dict(zip(self._cached_names, outputs, strict=True))
 
     def search(self, crop: Image, cached: Tensors) -> Tensors:
-        feeds = {'search': crop[np.newaxis], **cached}
-        outputs = self._search.run(self._output_names, feeds)
+        return self._run(crop[np.newaxis], cached)
+
+    def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Tensors]) -> Tensors:
+        if not self._is_batch_free:
+            return super().search_many(crops, cached)
+        return self._run(crops, self._batch.of(cached))
+
+    def _run(self, crops: NDArray[np.uint8], cached: Tensors) -> Tensors:
+        outputs = self._search.run(self._output_names, {'search': crops, **cached})
         return dict(zip(self._output_names, outputs, strict=True))
 
 
 def load(package: ModelPackage, threads: int) -> Engine:
     try:
-        return OnnxRuntimeEngine(package, threads)
+        engine = OnnxRuntimeEngine(package, threads)
+        engine.warm_up(package)
+        return engine
     except Exception as error:  # the library's exceptions have no common base class
         raise EngineError(f'cannot load {package.folder}: {error}') from error
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def is_batch_free(session: onnxruntime.InferenceSession) -> bool:
+    return all(isinstance(value.shape[0], str | None) for value in session.get_inputs())
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Waiting threads would otherwise spin on the core that the ROS executor needs.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=['CPUExecutionProvider']
+        str(path), sess_options=session_options(threads), providers=['CPUExecutionProvider']
     )

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.engine import Engine, EngineError, Tensors
+from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
 from tracker_ros.runtime.package import ModelPackage
 
 
@@ -29,6 +31,9 @@ class OpenVinoEngine(Engine):
         self._template = core.compile_model(str(package.graphs['template'].path), 'CPU', options)
         search = core.compile_model(str(package.graphs['search'].path), 'CPU', options)
         self._search = search.create_infer_request()
+        self.template_inputs = tuple(port.get_any_name() for port in self._template.inputs)
+        self._is_batch_free = all(port.partial_shape[0].is_dynamic for port in search.inputs)
+        self._batch = CachedBatch()
         self._cached_names = {name for port in search.inputs for name in port.get_names()}
 
     def template(self, template: Image, **others: Image) -> Tensors:
@@ -43,13 +48,23 @@ class OpenVinoEngine(Engine):
         }
 
     def search(self, crop: Image, cached: Tensors) -> Tensors:
+        return self._run(crop[np.newaxis], cached)
+
+    def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Tensors]) -> Tensors:
+        if not self._is_batch_free:
+            return super().search_many(crops, cached)
+        return self._run(crops, self._batch.of(cached))
+
+    def _run(self, crops: NDArray[np.uint8], cached: Tensors) -> Tensors:
         # The infer request keeps no reference to shared inputs: they live through this call.
-        result = self._search.infer({'search': crop[np.newaxis], **cached}, share_inputs=True)
+        result = self._search.infer({'search': crops, **cached}, share_inputs=True)
         return {name: value for port, value in result.items() for name in port.get_names()}
 
 
 def load(package: ModelPackage, threads: int) -> Engine:
     try:
-        return OpenVinoEngine(package, threads)
+        engine = OpenVinoEngine(package, threads)
+        engine.warm_up(package)
+        return engine
     except Exception as error:  # the library raises RuntimeError and subclasses of Exception
         raise EngineError(f'cannot load {package.folder}: {error}') from error

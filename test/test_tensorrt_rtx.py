@@ -1,0 +1,205 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""NVIDIA's own parser and compiler take the graphs that this project exports, for every GPU.
+
+TensorRT-RTX compiles without a GPU; what it makes can only be loaded on one. So this shows that
+operators, types and shapes are what TensorRT takes, and that the builder is called as it wants to
+be; it shows nothing of numbers and speed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+
+import pytest
+import torch
+from fake_tensorrt import VERSIONS, Behaviour, make_module
+from small_graphs import make_small
+from test_published import FILES, packages  # noqa: F401
+
+from tracker_ros.export.convert import convert
+from tracker_ros.networks.mixformer_v2 import VARIANTS, MixFormerV2, Variant
+from tracker_ros.runtime.cuda import Device
+from tracker_ros.runtime.engine import EngineError
+from tracker_ros.runtime.engine_cache import BuildCancelledError, EngineCache
+from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.runtime.tensorrt_builder import Recipe, build_plan, make_toolkit
+from tracker_ros.runtime.tensorrt_engine import MAX_BATCH, ROLES
+from tracker_ros.runtime.tensorrt_runner import Network
+
+tensorrt_rtx = pytest.importorskip(
+    'tensorrt_rtx', reason='needs TensorRT-RTX: pip install tensorrt-rtx'
+)
+
+GPUS = {'SM80': (8, 0), 'SM86': (8, 6), 'SM89': (8, 9), 'SM120': (12, 0)}
+TINY = Variant(64, 32, depth=2, mlp_ratio=1, bins=24, dim=128, heads=2)
+
+
+def exported(name: str, folder) -> ModelPackage:
+    """A package with weights as they are initialised; compilers look at shapes alone."""
+    torch.manual_seed(0)
+    network = MixFormerV2(TINY if name == 'tiny' else VARIANTS[name]).eval()
+    path = folder / f'{name}.pth'
+    torch.save({'net': network.state_dict()}, path)
+    package = convert(path, 'mixformer_v2', name, folder / name)
+    path.unlink()
+    return package
+
+
+# What is compiled: a maker of a package for each name.
+PACKAGES = {
+    'small': lambda folder: make_small(folder / 'small'),
+    'small_fp16': lambda folder: make_small(folder / 'small_fp16', half=True),
+    'mixformer_v2_tiny': lambda folder: exported('tiny', folder),
+    'mixformer_v2_s': lambda folder: exported('s', folder),
+}
+
+
+@pytest.fixture(scope='module')
+def package_of(tmp_path_factory):
+    made: dict[str, ModelPackage] = {}
+
+    def package_of(name):
+        if name not in made:
+            made[name] = PACKAGES[name](tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return package_of
+
+
+@pytest.fixture
+def side(tmp_path):
+    return EngineCache(tmp_path).side_file('side')
+
+
+def toolkit_for(capability):
+    return make_toolkit(tensorrt_rtx, 'tensorrt_rtx', None, Device('any', capability))
+
+
+def build(package, role, capability, side, report=lambda fraction: None, cancelled=None):
+    recipe = Recipe(package.graphs[role], MAX_BATCH if role == 'search' else 1, 'any')
+    return build_plan(
+        toolkit_for(capability), recipe, side, report, cancelled or threading.Event()
+    )
+
+
+@pytest.mark.parametrize('gpu', GPUS)
+@pytest.mark.parametrize('role', ROLES)
+@pytest.mark.parametrize('name', PACKAGES)
+def test_the_graphs_compile(package_of, name, role, gpu, side):
+    package = package_of(name)
+    plan = build(package, role, GPUS[gpu], side)
+    # The weights are in it, perhaps in fewer bits.
+    assert len(plan) > 0.2 * package.graphs[role].path.stat().st_size
+
+
+@pytest.mark.parametrize('gpu', GPUS)
+@pytest.mark.parametrize('role', ROLES)
+@pytest.mark.parametrize('name', FILES)
+def test_published_graphs_compile(packages, name, role, gpu, side):  # noqa: F811
+    assert build(packages[name], role, GPUS[gpu], side)
+
+
+def test_progress_comes_from_the_compiler(package_of, side):
+    told = []
+    build(package_of('mixformer_v2_tiny'), 'search', (8, 9), side, told.append)
+    assert told == sorted(told)
+    assert len(set(told)) > 100
+    assert 0.0 <= told[0] < 0.1
+    assert 0.7 < told[-1] <= 1.0
+
+
+def test_the_compiler_can_be_stopped(package_of, side):
+    cancelled = threading.Event()
+    told = []
+
+    def report(fraction):
+        told.append(fraction)
+        cancelled.set()
+
+    with pytest.raises(BuildCancelledError):
+        build(package_of('mixformer_v2_tiny'), 'search', (8, 9), side, report, cancelled)
+    assert len(told) < 10
+
+
+def test_a_gpu_that_it_does_not_know_is_named(package_of, side):
+    with pytest.raises(EngineError, match=r'knows no GPU of compute capability 9\.0'):
+        build(package_of('small'), 'search', (9, 0), side)
+
+
+def test_what_it_refuses_is_told_in_its_own_words(package_of, side):
+    """fp32 is nothing that TensorRT-RTX multiplies matrices in on a GPU of that age."""
+    with pytest.raises(EngineError, match='FP32 GEMM is not supported'):
+        build(package_of('mixformer_v2_tiny'), 'search', (7, 5), side)
+
+
+def test_a_file_that_is_no_graph_is_named(tmp_path, side):
+    package = make_small(tmp_path / 'broken')
+    package.graphs['search'].path.write_bytes(b'no graph')
+    with pytest.raises(EngineError, match=r'cannot read .*search\.onnx: '):
+        build(package, 'search', (8, 9), side)
+
+
+def test_bytes_that_are_no_plan_are_refused(side):
+    with pytest.raises(EngineError, match='cannot load the engine: '):
+        Network(toolkit_for((8, 9)), b'no plan' * 100, side)
+
+
+# -- the fake ----------------------------------------------------------------------------------
+
+REAL_NAMES = {
+    '_Builder': 'Builder',
+    '_OnnxParser': 'OnnxParser',
+    '_ParserError': 'ParserError',
+    '_Runtime': 'Runtime',
+    '_Network': 'INetworkDefinition',
+    '_Tensor': 'ITensor',
+    '_Profile': 'IOptimizationProfile',
+    '_TimingCache': 'ITimingCache',
+    '_ConfigOfRtx': 'IBuilderConfig',
+    '_Engine': 'ICudaEngine',
+    '_Context': 'IExecutionContext',
+    '_RuntimeConfig': 'IRuntimeConfig',
+    '_RuntimeCache': 'IRuntimeCache',
+}
+
+
+@pytest.mark.parametrize('fake', REAL_NAMES)
+def test_what_the_fake_has_the_original_has(fake):
+    """A name that only the fake knows would first be missed on a robot."""
+    invented = {
+        '_Network': {'fill', 'model'},
+        '_Profile': {'shapes'},
+        '_TimingCache': {'content'},
+        '_ConfigOfRtx': {'capability', 'profiles'},
+        '_Engine': {'shared', 'profile', 'say', 'inputs', 'outputs', 'tensors', 'session'},
+        '_Builder': {'shared'},
+        '_OnnxParser': {'shared'},
+        '_Runtime': {'shared'},
+        '_RuntimeConfig': {'cache'},
+    }
+    kind = getattr(importlib.import_module('fake_tensorrt'), fake)
+    original = getattr(tensorrt_rtx, REAL_NAMES[fake])
+    names = {name for name in dir(kind) if not name.startswith('_')}
+    missing = {name for name in names if not hasattr(original, name)}
+    assert missing <= invented.get(fake, set())
+
+
+def test_the_module_of_the_fake_has_what_the_original_has():
+    flavour, version = VERSIONS['rtx']
+    module = make_module(flavour, version, None, Behaviour())
+    for name in dir(module):
+        if name.startswith('_'):
+            continue
+        original = getattr(tensorrt_rtx, name)
+        for member in getattr(getattr(module, name), '__members__', ()):
+            if (name, member) != ('LayerType', 'OTHER'):
+                assert hasattr(original, member), f'{name}.{member}'
+
+
+def test_a_message_of_the_original_reaches_the_log(package_of, side, caplog):
+    with caplog.at_level(logging.DEBUG), pytest.raises(EngineError):
+        build(package_of('mixformer_v2_tiny'), 'search', (7, 5), side)
+    assert 'FP32 GEMM' in caplog.text

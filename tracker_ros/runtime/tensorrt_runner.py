@@ -1,0 +1,391 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Running plans of TensorRT and TensorRT-RTX on an NVIDIA GPU.
+
+What `template` returns stays on the GPU. A frame is one launch of a CUDA graph: the crop goes
+from pinned memory to the GPU, the network runs, the outputs come back, all on one stream.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker_ros.geometry import Image
+from tracker_ros.runtime.cuda import Memory
+from tracker_ros.runtime.engine import Engine, EngineError, Tensors
+from tracker_ros.runtime.engine_cache import SideFile
+from tracker_ros.runtime.tensorrt_builder import Toolkit
+
+_log = logging.getLogger(__name__)
+
+_ITEM_BYTES = {
+    'FLOAT': 4,
+    'HALF': 2,
+    'BF16': 2,
+    'INT8': 1,
+    'UINT8': 1,
+    'BOOL': 1,
+    'INT32': 4,
+    'INT64': 8,
+}
+# What crosses between GPU and host. Cached tensors do not, so that they may be of any type.
+_ARRAY_TYPES: dict[str, type[np.generic]] = {
+    'FLOAT': np.float32,
+    'HALF': np.float16,
+    'UINT8': np.uint8,
+}
+_ALIGNMENT = 256  # of addresses, in bytes; what cudaMalloc itself gives
+
+
+class Network:
+    """A plan, loaded. Raises EngineError for one that this TensorRT or this GPU cannot run."""
+
+    def __init__(self, toolkit: Toolkit, plan: bytes, kernels: SideFile) -> None:
+        toolkit.errors.clear()
+        self.toolkit = toolkit
+        self._runtime = toolkit.module.Runtime(toolkit.listener)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise toolkit.error('cannot load the engine')
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.types: dict[str, str] = {}
+        for number in range(self._engine.num_io_tensors):
+            self._take_in(self._engine.get_tensor_name(number))
+        self._just_in_time = _JustInTime.of(toolkit, self._engine, kernels)
+
+    @property
+    def is_batch_free(self) -> bool:
+        return any(self._engine.get_tensor_shape(name)[0] == -1 for name in self.inputs)
+
+    def new_context(self) -> Any:
+        if self._just_in_time is None:
+            context = self._engine.create_execution_context()
+        else:
+            context = self._engine.create_execution_context(self._just_in_time.config)
+        if context is None:
+            raise self.toolkit.error('cannot run the engine')
+        return context
+
+    def keep_kernels(self) -> None:
+        """Put what was compiled so far where the next start finds it."""
+        if self._just_in_time is not None:
+            self._just_in_time.keep()
+
+    def _take_in(self, name: str) -> None:
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in _ITEM_BYTES:
+            raise EngineError(f'the graph has {name!r} in {kind}, which is not known here')
+        self.types[name] = kind
+        mode = self._engine.get_tensor_mode(name)
+        is_input = mode == self.toolkit.module.TensorIOMode.INPUT
+        (self.inputs if is_input else self.outputs).append(name)
+
+
+class _JustInTime:
+    """How TensorRT-RTX compiles kernels: when a shape is first seen, and once on this machine."""
+
+    def __init__(self, module: Any, engine: Any, kernels: SideFile) -> None:
+        self.config = engine.create_runtime_config()
+        # Else it compiles in the background, and a CUDA graph made meanwhile keeps slow kernels.
+        strategies = module.DynamicShapesKernelSpecializationStrategy
+        self.config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        self._cache = self.config.create_runtime_cache()
+        self._file = kernels
+        self._kept = kernels.read()
+        if self._kept and not self._cache.deserialize(self._kept):
+            self._kept = b''  # of another driver, say: it compiles anew
+        self.config.set_runtime_cache(self._cache)
+
+    @classmethod
+    def of(cls, toolkit: Toolkit, engine: Any, kernels: SideFile) -> _JustInTime | None:
+        """None with TensorRT itself, whose plans hold all kernels."""
+        if not hasattr(toolkit.module, 'DynamicShapesKernelSpecializationStrategy'):
+            return None
+        return cls(toolkit.module, engine, kernels)
+
+    def keep(self) -> None:
+        content = bytes(memoryview(self._cache.serialize()))
+        if content != self._kept:
+            self._file.write(content)
+            self._kept = content
+
+
+class _Context:
+    """A network made ready to run for one batch size: shapes set, addresses to be set."""
+
+    def __init__(self, network: Network, batch: int) -> None:
+        self._toolkit = network.toolkit
+        self._types = network.types
+        self._batch = batch
+        self._context = network.new_context()
+        for name in network.inputs:
+            row = tuple(self._context.get_tensor_shape(name))[1:]
+            if not self._context.set_input_shape(name, (batch, *row)):
+                raise self._toolkit.error(f'refused a batch of {batch} for {name!r}')
+        self.shapes = {name: self._shape(name) for name in (*network.inputs, *network.outputs)}
+
+    def pinned(self, memory: Memory, name: str) -> NDArray[Any]:
+        """An array that holds the tensor `name` on the host."""
+        kind = self._types[name]
+        if kind not in _ARRAY_TYPES:
+            raise EngineError(f'{name!r} is {kind}; crops are uint8, outputs fp32 or fp16')
+        return memory.pinned(self.shapes[name], _ARRAY_TYPES[kind])
+
+    def row(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and type of one target's part of the tensor `name`."""
+        return self.shapes[name][1:], self._types[name]
+
+    def row_bytes(self, name: str) -> int:
+        return prod(self.shapes[name][1:]) * _ITEM_BYTES[self._types[name]]
+
+    def size_bytes(self, name: str) -> int:
+        return self._batch * self.row_bytes(name)
+
+    def set_address(self, name: str, address: int) -> None:
+        if not self._context.set_tensor_address(name, address):
+            raise self._toolkit.error(f'refused the memory for {name!r}')
+
+    def queue(self, stream: int) -> None:
+        if not self._context.execute_async_v3(stream):
+            raise self._toolkit.error('did not run')
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        shape = tuple(self._context.get_tensor_shape(name))
+        if not shape or shape[0] != self._batch or -1 in shape:
+            raise EngineError(
+                f'{name!r} is {shape} for a batch of {self._batch}; the first dimension must be '
+                'the batch and the others fixed'
+            )
+        return shape
+
+
+class TensorRtEngine(Engine):
+    """Runs `max_batch` targets at once at most; more are run in turns."""
+
+    def __init__(
+        self, toolkit: Toolkit, template: Network, search: Network, precision: str, max_batch: int
+    ) -> None:
+        self.name = f'{toolkit.name} ({toolkit.device.name}, {precision})'
+        self.template_inputs = tuple(template.inputs)
+        self.max_batch = max_batch if search.is_batch_free else 1
+        self._search = search
+        self._spare: list[dict[str, int]] = []
+        self._frames: dict[int, _Frame] = {}
+        self._held = ExitStack()
+        self._is_closed = False
+        with ExitStack() as held:
+            self._stream = toolkit.cuda.create_stream()
+            held.callback(toolkit.cuda.destroy_stream, self._stream)
+            self._memory = Memory(toolkit.cuda)
+            held.callback(self._memory.close)
+            self._template = _TemplateCall(template, self._memory, self._stream)
+            self._held = held.pop_all()
+
+    def template(self, template: Image, **others: Image) -> object:
+        self._check_open()
+        buffers = self._spare.pop() if self._spare else self._template.new_buffers(self._memory)
+        target = _Target(self._spare, buffers)
+        self._template.run({'template': template, **others}, target.buffers)
+        return target
+
+    def search(self, crop: Image, cached: Any) -> Tensors:
+        return self.search_many(crop[np.newaxis], [cached])
+
+    def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Any]) -> Tensors:
+        self._check_open()
+        if len(crops) != len(cached) or not len(cached):
+            raise EngineError(f'{len(crops)} crops and {len(cached)} templates make no batch')
+        for target in cached:
+            if not (isinstance(target, _Target) and target.spare is self._spare):
+                raise EngineError('the template was computed by another engine; compute it anew')
+        parts = []
+        for first in range(0, len(cached), self.max_batch):
+            part = slice(first, first + self.max_batch)
+            parts.append(self._frame(len(cached[part])).run(crops[part], cached[part]))
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Give back the memory of the GPU. Nothing can be run any more."""
+        self._is_closed = True
+        self._frames.clear()
+        self._held.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, '_held'):
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineError(f'{self.name} was closed; load it again')
+
+    def _frame(self, batch: int) -> _Frame:
+        if batch not in self._frames:
+            frame = _Frame(self._search, batch, self._template.rows, self._stream)
+            self._held.callback(frame.close)
+            self._frames[batch] = frame
+            if frame.why_no_graph:
+                self.note = f'without CUDA graph: {frame.why_no_graph}'
+        return self._frames[batch]
+
+
+class _Target:
+    """The cached tensors of one target, by address; the memory is used again when it is gone."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, spare: list[dict[str, int]], buffers: dict[str, int]) -> None:
+        self.spare = spare
+        self.buffers = buffers
+        self.number = next(self._numbers)
+
+    def __del__(self) -> None:
+        self.spare.append(self.buffers)
+
+
+class _TemplateCall:
+    """Template crops to cached tensors, which are written where the target keeps them."""
+
+    def __init__(self, network: Network, memory: Memory, stream: int) -> None:
+        self._cuda = network.toolkit.cuda
+        self._stream = stream
+        self._context = _Context(network, 1)
+        self._crops = {name: self._context.pinned(memory, name) for name in network.inputs}
+        self._addresses = {}
+        for name, crop in self._crops.items():
+            self._addresses[name] = memory.device(crop.nbytes)
+            self._context.set_address(name, self._addresses[name])
+        self.rows = {name: self._context.row(name) for name in network.outputs}
+
+    def new_buffers(self, memory: Memory) -> dict[str, int]:
+        """Device memory for the cached tensors of one target."""
+        offsets, size = {}, 0
+        for name in self.rows:
+            offsets[name] = size
+            size += -(-self._context.row_bytes(name) // _ALIGNMENT) * _ALIGNMENT
+        address = memory.device(size)
+        return {name: address + offset for name, offset in offsets.items()}
+
+    def run(self, crops: dict[str, Image], buffers: dict[str, int]) -> None:
+        if crops.keys() != self._crops.keys():
+            raise EngineError(f'the template crops are {[*self._crops]}, not {[*crops]}')
+        for name, crop in crops.items():
+            host = self._crops[name]
+            _fill(host, crop[np.newaxis], name)
+            self._cuda.copy(self._addresses[name], host.ctypes.data, host.nbytes, self._stream)
+        for name, address in buffers.items():
+            self._context.set_address(name, address)
+        self._context.queue(self._stream)
+        self._cuda.synchronize(self._stream)
+
+
+class _Frame:
+    """The work of one frame for a fixed number of targets, ready to be launched.
+
+    `rows` are shape and type of each cached tensor, as the template graph gives them.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batch: int,
+        rows: dict[str, tuple[tuple[int, ...], str]],
+        stream: int,
+    ) -> None:
+        self._cuda = network.toolkit.cuda
+        self._stream = stream
+        self._cached = list(rows)
+        self._context = _Context(network, batch)
+        taken = {name: self._context.row(name) for name in network.inputs if name != 'search'}
+        if taken != rows or 'search' not in network.inputs:
+            raise EngineError(
+                f'the template graph gives {rows}, but the search graph takes {taken} and '
+                "'search': they do not belong together; make the package anew"
+            )
+        self._graph: int | None = None
+        self.why_no_graph = ''
+        self._in_place: list[int | None] = [None] * batch
+        self._memory = Memory(self._cuda)
+        try:
+            self._allocate(network)
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, crops: NDArray[np.uint8], targets: Sequence[_Target]) -> Tensors:
+        """Outputs for crops (batch, side, side, 3), as arrays of their own."""
+        _fill(self._crops, crops, 'search')
+        self._put_in_place(targets)
+        if self._graph is None:
+            self._queue()
+        else:
+            self._cuda.launch(self._graph, self._stream)
+        self._cuda.synchronize(self._stream)
+        return {name: result.astype(np.float32) for name, result in self._results.items()}
+
+    def close(self) -> None:
+        if self._graph is not None:
+            self._cuda.destroy_graph(self._graph)
+            self._graph = None
+        self._memory.close()
+
+    def _allocate(self, network: Network) -> None:
+        self._crops = self._context.pinned(self._memory, 'search')
+        self._results = {
+            name: self._context.pinned(self._memory, name) for name in network.outputs
+        }
+        self._addresses = {}
+        for name in (*network.inputs, *network.outputs):
+            self._addresses[name] = self._memory.device(self._context.size_bytes(name))
+            self._context.set_address(name, self._addresses[name])
+
+    def _prepare(self) -> None:
+        """Run once, for what TensorRT does only then, and make the graph of it."""
+        self._queue()
+        self._cuda.synchronize(self._stream)
+        try:
+            self._graph = self._cuda.capture(self._stream, self._queue)
+        except EngineError as error:
+            self.why_no_graph = str(error)
+            _log.warning('frames are launched step by step, without a CUDA graph: %s', error)
+
+    def _put_in_place(self, targets: Sequence[_Target]) -> None:
+        """Copy cached tensors, on the GPU, to where the network reads them, where they changed.
+
+        A graph has addresses built in; one copy per new template is cheaper than a new graph.
+        """
+        for row, target in enumerate(targets):
+            if self._in_place[row] == target.number:
+                continue
+            for name in self._cached:
+                size = self._context.row_bytes(name)
+                place = self._addresses[name] + row * size
+                self._cuda.copy(place, target.buffers[name], size, self._stream)
+            self._in_place[row] = target.number
+
+    def _queue(self) -> None:
+        crops = self._crops
+        self._cuda.copy(self._addresses['search'], crops.ctypes.data, crops.nbytes, self._stream)
+        self._context.queue(self._stream)
+        for name, result in self._results.items():
+            self._cuda.copy(result.ctypes.data, self._addresses[name], result.nbytes, self._stream)
+
+
+def _fill(place: NDArray[Any], crops: NDArray[np.uint8], name: str) -> None:
+    if crops.shape != place.shape or crops.dtype != place.dtype:
+        raise EngineError(
+            f'the crop {name!r} is {crops.shape} {crops.dtype}, the model takes {place.shape} '
+            f'{place.dtype}'
+        )
+    place[...] = crops
