@@ -28,7 +28,7 @@ ARGUMENTS = {
         'a name of `tracker_ros models list`, or the path of a package folder; empty: as in '
         'params_file',
     ),
-    'runtime': ('', 'auto, openvino or onnxruntime; empty: as in params_file'),
+    'runtime': ('', 'auto or one of config/track.yaml; empty: as in params_file'),
     'params_file': (os.path.join(SHARE, 'config', 'track.yaml'), 'parameters of the node'),
     'use_sim_time': ('false', 'take the time from /clock'),
     'log_level': ('info', 'debug, info, warn or error'),

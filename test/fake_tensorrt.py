@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -161,6 +162,10 @@ def make_module(
     module.DataType = _DataType
     module.TensorIOMode = _Mode
     module.LayerType = _LayerType
+    module.PreviewFeature = enum.Enum(
+        'PreviewFeature',
+        ['ALIASED_PLUGIN_IO_10_03', *(['PROFILE_SHARING_0806'] if major < 11 else [])],
+    )
     module.BuilderFlag = enum.IntEnum(
         'BuilderFlag',
         ['REFIT', 'TF32', *(['FP16', 'INT8', 'OBEY_PRECISION_CONSTRAINTS'] if major < 11 else [])],
@@ -388,12 +393,13 @@ class _TimingCache:
 class _Config:
     """The configuration of a build; attributes that a version lacks cannot be set."""
 
-    __slots__ = ('_shared', '_timings', 'capability', 'flags', 'profiles')
+    __slots__ = ('_shared', '_timings', 'capability', 'features', 'flags', 'profiles')
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
         self._timings: _TimingCache | None = None
         self.flags = {shared.module.BuilderFlag.TF32}
+        self.features: set[str] = set()
         self.profiles: list[_Profile] = []
         self.capability: Any = None
 
@@ -402,6 +408,9 @@ class _Config:
 
     def clear_flag(self, flag: Any) -> None:
         self.flags.discard(flag)
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        (self.features.add if enable else self.features.discard)(feature.name)
 
     def add_optimization_profile(self, profile: _Profile) -> int:
         for low, best, high in profile.shapes.values():
@@ -480,6 +489,7 @@ class _Builder:
         header = {
             'flavour': shared.flavour,
             'version': shared.version,
+            'shares_profile': shared.major >= 10 or 'PROFILE_SHARING_0806' in config.features,
             'flags': sorted(flag.name for flag in config.flags),
             'profile': config.profiles[0].shapes if config.profiles else {},
             'capability': config.capability.name if config.capability else None,
@@ -553,15 +563,17 @@ class _Runtime:
         if (facts['flavour'], facts['version']) != (self.shared.flavour, self.shared.version):
             self._say(f'Error Code 6: the engine was built by {facts["version"]}')
             return None
-        return _Engine(self.shared, facts['profile'], graph, self._say)
+        return _Engine(self.shared, facts, graph, self._say)
 
 
 class _Engine:
     def __init__(
-        self, shared: _Shared, profile: dict[str, Any], graph: bytes, say: Callable[[str], None]
+        self, shared: _Shared, facts: dict[str, Any], graph: bytes, say: Callable[[str], None]
     ) -> None:
         self.shared = shared
-        self.profile = profile
+        self.profile = facts['profile']
+        self.shares_profile = facts['shares_profile']
+        self.with_profile: weakref.WeakSet[_Context] = weakref.WeakSet()
         self.say = say
         model = onnx.load_model_from_string(graph)
         self.inputs = {value.name: _Tensor(value) for value in model.graph.input}
@@ -635,11 +647,29 @@ class _Context:
         }
         self._addresses: dict[str, int] = {}
         self._kernels: list[Any] = []
+        # Since 10 every context has the first profile by itself; before, the first context had.
+        self._has_profile = engine.shared.major >= 10 or not len(engine.with_profile)
+        if self._has_profile:
+            engine.with_profile.add(self)
+
+    def set_optimization_profile_async(self, number: int, stream: int) -> bool:
+        engine = self._engine
+        if number != 0 or not stream:
+            return False
+        if not engine.shares_profile and set(engine.with_profile) - {self}:
+            engine.say('setOptimizationProfileAsync: profile 0 is in use by another context')
+            return False
+        self._has_profile = True
+        engine.with_profile.add(self)
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         tensor = self._engine.inputs.get(name)
         if tensor is None:
             self._engine.say(f'setInputShape: {name} is no input tensor')
+            return False
+        if not self._has_profile:
+            self._engine.say('setInputShape: no optimization profile was chosen')
             return False
         low, _, high = self._engine.profile.get(name, (tuple(tensor.shape),) * 3)
         if len(shape) != len(low) or not all(
@@ -666,7 +696,7 @@ class _Context:
             return False
         if not isinstance(address, int):
             raise TypeError('set_tensor_address(): incompatible function arguments')
-        if address % 4:
+        if address % 256:
             self._engine.say(f'setTensorAddress: the memory for {name} is not aligned')
             return False
         self._addresses[name] = address

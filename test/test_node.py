@@ -36,6 +36,7 @@ from tracker_ros.ros.messages import set_box
 from tracker_ros.ros.node import TrackerNode
 from tracker_ros.ros.processes import Child, dds_environment, node_command
 from tracker_ros.runtime import store
+from tracker_ros.runtime.engine import NotReadyError
 from tracker_ros.trackers import TrackerError
 from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
@@ -324,6 +325,34 @@ def test_the_state_counts_and_tells_what_runs(bench, package):
     assert state.target_id == 'target_1'
     assert state.reason
     assert 0 < state.frame_age_s < WAIT_S
+
+
+def test_an_engine_that_is_being_built_is_seen_in_the_state(scripted, monkeypatch):
+    """Progress, what serves meanwhile, and the change to the engine that was built."""
+    bench = scripted()
+    now = {'runtime': 'openvino (CPU, fp32)', 'note': 'building tensorrt 40 %, openvino meanwhile'}
+    for name in now:
+        monkeypatch.setattr(ScriptedTracker, name, property(lambda _, n=name: now[n]))
+    bench.see(SURE)
+    assert bench.init().success
+    bench.until_state(lambda state: 'building tensorrt 40 %' in state.reason)
+    assert bench.state.runtime == 'openvino (CPU, fp32)'
+    now.update(runtime='tensorrt 10.3 (Orin, fp16)', note='')
+    bench.track(SURE)
+    assert bench.state.runtime == 'tensorrt 10.3 (Orin, fp16)'
+    assert 'building' not in bench.state.reason
+
+
+def test_a_start_that_no_engine_can_serve_yet_is_not_ready(scripted, monkeypatch):
+    def building(*_):
+        raise NotReadyError('the engine is being built, 40 %')
+
+    bench = scripted()
+    monkeypatch.setattr(ScriptedTracker, 'start', building)
+    bench.see(SURE)
+    answer = bench.init()
+    assert (answer.success, answer.code) == (False, InitTarget.Response.NOT_READY)
+    assert '40 %' in answer.message
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted(scripted):

@@ -86,7 +86,7 @@ def test_without_tensorrt_it_says_what_to_install(gpu_10, monkeypatch):
 
 def test_a_broken_installation_is_told_and_the_other_taken(gpu_10, monkeypatch):
     monkeypatch.setitem(sys.modules, 'tensorrt', types.ModuleType('tensorrt'))
-    with pytest.raises(EngineError, match=r"tensorrt: .*has no attribute '__version__'"):
+    with pytest.raises(EngineError, match=r'tensorrt: .*has no attribute'):
         find_toolkit()
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', gpu_10.module)
     assert find_toolkit().flavour == 'tensorrt_rtx'

@@ -99,6 +99,16 @@ def test_half_precision_stays_on_the_gpu(any_gpu, engines, tmp_path):
         assert_equal(one, other)
 
 
+def test_every_version_takes_several_batch_sizes(any_gpu, engines, package, reference):
+    engine = engines(package)
+    templates, searches = crops(3)
+    targets = [engine.template(**crops) for crops in templates]
+    others = [reference.template(**crops) for crops in templates]
+    for count in (1, 3, 2, 1):
+        found = engine.search_many(searches[:count], targets[:count])
+        assert_equal(found, reference.search_many(searches[:count], others[:count]))
+
+
 @pytest.mark.parametrize('count', [1, 2, 4, 5, 9])
 def test_many_targets_are_one_call_or_a_few(gpu, engines, package, reference, count):
     engine = engines(package, max_batch=4)

@@ -63,7 +63,7 @@ from tracker_ros.ros.program import ros_program
 from tracker_ros.ros.qos import MatchedSubscription, QosOverrideError
 from tracker_ros.ros.timing import FrameTimes, StageTimes
 from tracker_ros.ros.worker import NewestWins
-from tracker_ros.runtime.engine import EngineError
+from tracker_ros.runtime.engine import EngineError, NotReadyError
 from tracker_ros.runtime.package import PackageError
 from tracker_ros.trackers import TrackerError, create
 from tracker_ros.tracking import BoxError, Observation, Session, State
@@ -157,6 +157,8 @@ class TrackerNode(LifecycleNode):
         self._times = StageTimes()
         self._seen = self._processed = self._dropped_before = self._refused = 0
         self.get_logger().info(f'model {parameters.model} on {tracker.runtime}')
+        if tracker.rejected:
+            self.get_logger().info(f'not used: {"; ".join(tracker.rejected)}')
         bridge = find_cv_bridge()
         if bridge.bridge is None:
             self.get_logger().info(bridge.finding)
@@ -453,7 +455,10 @@ class TrackerNode(LifecycleNode):
         message.state = int(observation.state)
         message.target_id = observation.target_id
         message.score = observation.score
-        message.reason = observation.reason
+        tracker = self._session.tracker
+        # Both change when an engine that was built meanwhile takes over.
+        message.runtime = tracker.runtime
+        message.reason = '; '.join(filter(None, (observation.reason, tracker.note)))
         message.enabled = self._enabled
         message.frame_age_s = self._age_s(message.header)
         message.frames_seen = self._seen
@@ -520,6 +525,8 @@ class TrackerNode(LifecycleNode):
         values = {
             'model': self.parameters.model,
             'runtime': self._session.tracker.runtime,
+            'runtime note': self._session.tracker.note,
+            'runtimes not used': '; '.join(self._session.tracker.rejected),
             'target': observation.target_id,
             'score': f'{observation.score:.3f}',
             'enabled': self._enabled,
@@ -637,6 +644,8 @@ def _refusal(error: Exception, otherwise: int) -> tuple[int, str]:
     """Code and words of the answer to a request that raised `error`."""
     if isinstance(error, RequestError):
         return error.code, str(error)
+    if isinstance(error, NotReadyError):
+        return InitTarget.Response.NOT_READY, str(error)
     if isinstance(error, TrackerError | EngineError | ImageError):
         return otherwise, str(error)
     return otherwise, f'{type(error).__name__}: {error}'

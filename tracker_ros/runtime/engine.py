@@ -156,6 +156,7 @@ def load_first(
         except EngineError as error:
             reasons.append(f'{candidate}: {error}')
             continue
-        engine.rejected = (*reasons, *engine.rejected)
+        if reasons:
+            engine.rejected = (*reasons, *engine.rejected)
         return engine
     raise EngineError(f'no inference library can run {package.name}. ' + '; '.join(reasons))

@@ -10,6 +10,7 @@ where TensorRT knows that, and fp32 means fp32, which TensorRT would otherwise r
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import threading
@@ -96,10 +97,8 @@ def find_toolkit() -> Toolkit:
 
 
 def make_toolkit(module: Any, flavour: str, cuda: Cuda, device: Device) -> Toolkit:
-    errors: deque[str] = deque(maxlen=10)
-    return Toolkit(
-        module, flavour, module.__version__, cuda, device, _listener(module, errors), errors
-    )
+    listener, errors = _listening(module)
+    return Toolkit(module, flavour, module.__version__, cuda, device, listener, errors)
 
 
 def build_plan(
@@ -119,7 +118,7 @@ def build_plan(
     network, _parser = _parse(toolkit, builder, recipe.graph)
     config = builder.create_builder_config()
     _fix_precision(toolkit.module, network, config)
-    _add_profile(builder, network, config, recipe)
+    _add_profile(toolkit, builder, network, config, recipe)
     _aim_at(toolkit, config)
     measured = _take_timings(toolkit, config, timing)
     monitor = None
@@ -179,8 +178,14 @@ def _hold(module: Any, layer: Any) -> None:
         layer.precision = module.DataType.FLOAT
 
 
-def _add_profile(builder: Any, network: Any, config: Any, recipe: Recipe) -> None:
+def _add_profile(
+    toolkit: Toolkit, builder: Any, network: Any, config: Any, recipe: Recipe
+) -> None:
     profile = builder.create_optimization_profile()
+    # TensorRT 8 would let only one batch size be ready at a time; the later ones need no word.
+    sharing = getattr(toolkit.module.PreviewFeature, 'PROFILE_SHARING_0806', None)
+    if sharing is not None:
+        config.set_preview_feature(sharing, True)
     has_free_batch = False
     for number in range(network.num_inputs):
         tensor = network.get_input(number)
@@ -231,7 +236,11 @@ def _take_timings(toolkit: Toolkit, config: Any, timing: SideFile) -> Any:
     return None
 
 
-def _listener(module: Any, errors: deque[str]) -> Any:
+@functools.cache
+def _listening(module: Any) -> tuple[Any, deque[str]]:
+    """A listener, and what it keeps. One for all: TensorRT keeps the first that it is given."""
+    errors: deque[str] = deque(maxlen=10)
+
     class Listener(module.ILogger):
         def __init__(self) -> None:
             module.ILogger.__init__(self)
@@ -242,7 +251,7 @@ def _listener(module: Any, errors: deque[str]) -> Any:
                 errors.append(message)
             _log.debug('%s: %s', severity, message)
 
-    return Listener()
+    return Listener(), errors
 
 
 def _monitor(module: Any, report: Callable[[float], None], cancelled: threading.Event) -> Any:

@@ -122,11 +122,14 @@ class _JustInTime:
 class _Context:
     """A network made ready to run for one batch size: shapes set, addresses to be set."""
 
-    def __init__(self, network: Network, batch: int) -> None:
+    def __init__(self, network: Network, batch: int, stream: int) -> None:
         self._toolkit = network.toolkit
         self._types = network.types
         self._batch = batch
         self._context = network.new_context()
+        # With TensorRT 8 only the first context has the profile by itself.
+        if network.is_batch_free and not self._context.set_optimization_profile_async(0, stream):
+            raise self._toolkit.error('refused its own optimisation profile')
         for name in network.inputs:
             row = tuple(self._context.get_tensor_shape(name))[1:]
             if not self._context.set_input_shape(name, (batch, *row)):
@@ -234,6 +237,7 @@ class TensorRtEngine(Engine):
             frame = _Frame(self._search, batch, self._template.rows, self._stream)
             self._held.callback(frame.close)
             self._frames[batch] = frame
+            self._search.keep_kernels()
             if frame.why_no_graph:
                 self.note = f'without CUDA graph: {frame.why_no_graph}'
         return self._frames[batch]
@@ -259,7 +263,7 @@ class _TemplateCall:
     def __init__(self, network: Network, memory: Memory, stream: int) -> None:
         self._cuda = network.toolkit.cuda
         self._stream = stream
-        self._context = _Context(network, 1)
+        self._context = _Context(network, 1, stream)
         self._crops = {name: self._context.pinned(memory, name) for name in network.inputs}
         self._addresses = {}
         for name, crop in self._crops.items():
@@ -305,7 +309,7 @@ class _Frame:
         self._cuda = network.toolkit.cuda
         self._stream = stream
         self._cached = list(rows)
-        self._context = _Context(network, batch)
+        self._context = _Context(network, batch, stream)
         taken = {name: self._context.row(name) for name in network.inputs if name != 'search'}
         if taken != rows or 'search' not in network.inputs:
             raise EngineError(

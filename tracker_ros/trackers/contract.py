@@ -41,6 +41,16 @@ class Tracker(ABC):
         """What runs the network, for people."""
         return 'opencv'
 
+    @property
+    def note(self) -> str:
+        """What people should know of the runtime now, such as a build that is under way."""
+        return ''
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Why each inference library that comes before the one in use could not be used."""
+        return ()
+
     @abstractmethod
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
         """Take the target in `box` of `image` as the one to follow, forgetting any other.
@@ -79,6 +89,14 @@ class NetworkTracker(Tracker):
     @property
     def runtime(self) -> str:
         return self._engine.name
+
+    @property
+    def note(self) -> str:
+        return self._engine.note
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        return self._engine.rejected
 
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
         self._box = box
