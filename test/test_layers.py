@@ -17,7 +17,7 @@ MODULES = sorted((ROOT / PACKAGE).rglob('*.py'))
 
 # From the bottom to the top; the parts of one layer do not import each other.
 LAYERS = (
-    {'footage', 'geometry', 'resources'},
+    {'footage', 'geometry', 'lookahead', 'resources'},
     {'arguments', 'runtime'},
     {'trackers'},
     {'tracking'},

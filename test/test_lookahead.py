@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tracker_ros.ros.lookahead import Lookahead
+from tracker_ros.lookahead import Lookahead
 
 PATIENCE_S = 30.0
 

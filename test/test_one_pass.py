@@ -14,6 +14,7 @@ import pytest
 from tracker_ros.evaluation import one_pass, report
 from tracker_ros.evaluation.sequences import read_sequences
 from tracker_ros.geometry import Box
+from tracker_ros.lookahead import read_ahead
 from tracker_ros.trackers import Estimate, TrackerError
 
 FRAMES = 5
@@ -195,7 +196,7 @@ def test_read_ahead_keeps_order_and_raises_where_the_error_was():
         yield from range(20)
         raise OSError('the disk is gone')
 
-    ahead = one_pass.read_ahead(items(), 3)
+    ahead = read_ahead(items(), 3)
     assert [next(ahead) for _ in range(20)] == list(range(20))
     with pytest.raises(OSError, match='the disk is gone'):
         next(ahead)
@@ -203,7 +204,7 @@ def test_read_ahead_keeps_order_and_raises_where_the_error_was():
 
 def test_an_abandoned_read_ahead_ends_its_thread():
     threads = set(threading.enumerate())
-    ahead = one_pass.read_ahead(iter(range(1000)), 2)
+    ahead = read_ahead(iter(range(1000)), 2)
     assert next(ahead) == 0
     assert set(threading.enumerate()) - threads
     ahead.close()

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from tracker_ros.geometry import Box
 from tracker_ros.runtime import engine as engine_module
 from tracker_ros.runtime.building import BuildingEngine
 from tracker_ros.runtime.engine import EngineError, NotReadyError, load_engine
-from tracker_ros.runtime.engine_cache import EngineCache
+from tracker_ros.runtime.engine_cache import BuildCancelledError, EngineCache
 from tracker_ros.runtime.tensorrt_builder import find_toolkit
 from tracker_ros.runtime.tensorrt_engine import TensorRtMaker
 from tracker_ros.trackers.mixformer_v2 import MixFormerV2
@@ -224,6 +226,17 @@ def test_closing_ends_the_build(gpu, package, held, folder):
     assert [gpu.live(what) for what in ('device', 'pinned', 'streams')] == [0, 0, 0]
 
 
+def test_a_build_that_nobody_wants_is_not_checked(gpu, package, monkeypatch):
+    """TensorRT 8 cannot be stopped; what comes after can."""
+    cancelled = threading.Event()
+    maker = TensorRtMaker(package, find_toolkit())
+    maker.make(lambda *_: None, threading.Event()).close()
+    cancelled.set()
+    monkeypatch.setattr(TensorRtMaker, '_measure', None)
+    with pytest.raises(BuildCancelledError):
+        maker.make(lambda *_: None, cancelled)
+
+
 def test_a_gpu_without_memory_is_told(gpu, load, package):
     built(load(package)).close()
     gpu.fail('cudaMalloc', 2)
@@ -280,8 +293,6 @@ def test_a_damaged_engine_is_built_anew(gpu, load, package, folder, caplog):
 
 def test_an_engine_that_the_library_refuses_is_built_anew(gpu, load, package, folder, caplog):
     """With a sha256 that is right: so looks an engine of another build of the same version."""
-    import hashlib
-
     built(load(package)).close()
     path = folder / engines_in(folder)[0]
     path.write_bytes(b'of another build')
@@ -368,6 +379,7 @@ def test_wrong_answers_do_not_pass(gpu, load, package, distort):
     assert 'away from those on the CPU, and 1 px of the box and 0.02' in engine.failure
     assert '--force' in engine.failure
     assert_answers(engine, package)
+    assert gpu.live('device') == gpu.live('pinned') == gpu.live('streams') == 0
 
 
 @pytest.mark.parametrize('distort', [off_by(box=0.9 / 32), off_by(score=0.019)])
@@ -517,7 +529,7 @@ def test_kill_9_during_a_build(gpu, load, package, folder, tmp_path):
     done = subprocess.run(
         [sys.executable, '-c', CHILD, str(package.folder), str(tmp_path / 'child')],
         cwd=root,
-        env={**__import__('os').environ, 'PYTHONPATH': f'{root}:{root / "test"}'},
+        env={**os.environ, 'PYTHONPATH': f'{root}:{root / "test"}'},
         check=False,
     )
     assert done.returncode == -9

@@ -10,8 +10,6 @@ processes; a run that fails is reported as failed and the others go on.
 from __future__ import annotations
 
 import multiprocessing
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,6 +24,7 @@ from tqdm import tqdm
 from tracker_ros.evaluation.metrics import Array, Errors, Scores, errors_of, scores_of
 from tracker_ros.evaluation.sequences import Sequence, SequenceError
 from tracker_ros.geometry import Box
+from tracker_ros.lookahead import read_ahead
 from tracker_ros.runtime.engine import EngineError
 from tracker_ros.runtime.package import PackageError
 from tracker_ros.trackers import Estimate, TrackerError
@@ -181,50 +180,6 @@ def median_rate_hz(runs: Iterable[Run]) -> float:
     steps = np.concatenate([each.times_s[1:] for each in runs])
     steps = steps[~np.isnan(steps)]
     return float(1.0 / np.median(steps)) if len(steps) else float('nan')
-
-
-def read_ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """The same items, fetched by a thread that is up to `depth` of them ahead.
-
-    Frames are decoded while the tracker works on earlier ones. An error of the source is raised
-    where the item would have come; abandoning the result ends the thread.
-    """
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-    abandoned = threading.Event()
-
-    def give(item: Item | None, error: BaseException | None) -> None:
-        while not abandoned.is_set():
-            try:
-                ready.put((item, error), timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def fetch() -> None:
-        try:
-            for item in items:
-                give(item, None)
-                if abandoned.is_set():
-                    return
-        except Exception as error:  # handed to the consumer, who raises it
-            give(None, error)
-        else:
-            give(None, StopIteration())
-
-    thread = threading.Thread(target=fetch, name='read ahead', daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            assert item is not None
-            yield item
-    finally:
-        abandoned.set()
-        thread.join()
 
 
 def _here(tasks: list[Task], make_tracker: MakeTracker, bar: tqdm[NoReturn]) -> Iterator[Outcome]:

@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tracker_ros.evaluation.metrics import Array
-from tracker_ros.evaluation.one_pass import Failure, Run, read_ahead
+from tracker_ros.evaluation.one_pass import Failure, Run
 from tracker_ros.evaluation.report import by_tracker, format_table, mean_scores_of, numbers
 from tracker_ros.evaluation.sequences import Sequence, SequenceError
+from tracker_ros.lookahead import read_ahead
 from tracker_ros.ros.processes import ProcessError
 from tracker_ros.ros.rig import Rig, running_node
 

@@ -24,10 +24,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
 from tracker_ros.footage import FootageError
+from tracker_ros.lookahead import Lookahead
 from tracker_ros.ros import camera_info
 from tracker_ros.ros.bag import BagError
 from tracker_ros.ros.images import ImageError
-from tracker_ros.ros.lookahead import Lookahead
 from tracker_ros.ros.program import ros_program, spin
 from tracker_ros.ros.reel import Format, Picture, Reel, open_reel
 

@@ -19,7 +19,7 @@ from tracker_ros.runtime.engine import (
     EngineError,
     load_first,
 )
-from tracker_ros.runtime.engine_cache import EngineCache, Obtained
+from tracker_ros.runtime.engine_cache import BuildCancelledError, EngineCache, Obtained
 from tracker_ros.runtime.gate import Difference, made_up_samples, measure, tolerance_of
 from tracker_ros.runtime.package import ModelPackage
 from tracker_ros.runtime.tensorrt_builder import Recipe, Toolkit, build_plan, find_toolkit
@@ -124,16 +124,24 @@ class TensorRtMaker:
             role: self._network(role, place, report, cancelled, rebuild)
             for place, role in enumerate(ROLES)
         }
+        if cancelled.is_set():
+            raise BuildCancelledError('no longer wanted')
         engine = self._engine(networks)
-        was_forced = bool(networks['search'].notes.get('forced'))
-        self.difference = _noted_difference(networks)
-        if self.difference is None:
+        try:
             report('checking')
-            self.difference = self._measure(engine)
-        if self.difference is not None:
-            self._note(networks, self.difference, force or was_forced)
-            self._judge(self.difference, force or was_forced)
+            self._check(engine, networks, force)
+        except BaseException:
+            engine.close()
+            raise
         return engine
+
+    def _check(self, engine: Engine, networks: Networks, force: bool) -> None:
+        """Let the engine pass the gate, or raise EngineError."""
+        is_forced = force or bool(networks['search'].notes.get('forced'))
+        self.difference = _noted_difference(networks) or self._measure(engine)
+        if self.difference is not None:
+            self._note(networks, self.difference, is_forced)
+            self._judge(self.difference, is_forced)
 
     def _network(
         self, role: str, place: int, report: Report, cancelled: threading.Event, rebuild: bool
@@ -224,7 +232,7 @@ class TensorRtMaker:
             return
         problem = (
             f'the answers of the engine are {found} away from those on the CPU, and {allowed} is '
-            f'allowed'
+            'allowed'
         )
         if not is_forced:
             raise EngineError(

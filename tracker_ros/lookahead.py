@@ -15,6 +15,20 @@ _LONGEST_STEP_S = 10.0
 """How long closing waits for one step of the iterator; a hung camera must not hang the node."""
 
 
+def read_ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, made by a thread that is up to `depth` of them ahead.
+
+    An error of the source is raised where the item would have come; abandoning the result ends
+    the thread. No item may be None.
+    """
+    ahead = Lookahead(items, depth)
+    try:
+        while (item := ahead.take()) is not None:
+            yield item
+    finally:
+        ahead.close()
+
+
 class Lookahead(Generic[T]):
     """Runs an iterator in a thread of its own, some items ahead of who takes them.
 
