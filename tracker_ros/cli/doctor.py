@@ -102,7 +102,8 @@ def _models() -> int:
     print('models')
     for name in store.names():
         try:
-            tracker = create(name)
+            # An engine that would have to be built first must not be built to be told of.
+            tracker = create(name, build='never')
             print(f'  {name:14} runs on {tracker.runtime}')
             runs = True
         except (PackageError, EngineError, TrackerError) as error:

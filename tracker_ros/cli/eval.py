@@ -141,7 +141,7 @@ def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) ->
 
     if name.startswith(PREFIX):
         return create_peer(name, weights)
-    return create(name, runtime, threads)
+    return create(name, runtime, threads, build='wait')
 
 
 def _prepare(name: str, weights: Path | None, runtime: str) -> None:

@@ -61,6 +61,7 @@ from tracker_ros.ros.messages import (
 )
 from tracker_ros.ros.program import ros_program
 from tracker_ros.ros.qos import MatchedSubscription, QosOverrideError
+from tracker_ros.ros.raw_image import RawImage, read_image
 from tracker_ros.ros.timing import FrameTimes, StageTimes
 from tracker_ros.ros.worker import NewestWins
 from tracker_ros.runtime.engine import EngineError, NotReadyError
@@ -79,7 +80,7 @@ _STATE_PERIOD_S = 1.0
 class Arrival:
     """An image message, and when its callback had it (time.perf_counter, in seconds)."""
 
-    message: Image | CompressedImage
+    message: RawImage | CompressedImage
     at_s: float
 
 
@@ -179,7 +180,8 @@ class TrackerNode(LifecycleNode):
                 self,
                 CompressedImage if compressed else Image,
                 'image_raw/compressed' if compressed else 'image_raw',
-                self._on_image,
+                self._on_compressed_image if compressed else self._on_raw_image,
+                raw=not compressed,
                 silent_after_s=self.parameters.image_timeout_s,
             )
         except (QosOverrideError, ParameterException) as error:
@@ -239,6 +241,7 @@ class TrackerNode(LifecycleNode):
 
     def _forget_session(self) -> None:
         self._is_configured = False
+        self._session.tracker.close()
         del self._session
 
     def _leave_idle(self) -> None:
@@ -268,8 +271,17 @@ class TrackerNode(LifecycleNode):
 
     # -- messages in --------------------------------------------------------------------------
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        arrival = Arrival(message, time.perf_counter())
+    def _on_raw_image(self, message: bytes) -> None:
+        at_s = time.perf_counter()
+        try:
+            self._on_image(Arrival(read_image(message), at_s))
+        except ImageError as error:
+            self._on_failure(error)
+
+    def _on_compressed_image(self, message: CompressedImage) -> None:
+        self._on_image(Arrival(message, time.perf_counter()))
+
+    def _on_image(self, arrival: Arrival) -> None:
         self._newest = arrival
         self._seen += 1
         if self._is_active and self._enabled:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tracker_ros.geometry import Box
 from tracker_ros.runtime import store
-from tracker_ros.runtime.engine import load_engine
+from tracker_ros.runtime.engine import Build, load_engine
 from tracker_ros.runtime.package import MANIFEST, PackageError
 from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError
 from tracker_ros.trackers.csrt import Csrt
@@ -30,10 +30,12 @@ FAMILIES: dict[str, type[Tracker]] = {
 """Model family, as ``model.yaml`` names it, to the class that runs it."""
 
 
-def create(name: str, runtime: str = 'auto', threads: int = 0) -> Tracker:
+def create(
+    name: str, runtime: str = 'auto', threads: int = 0, build: Build = 'background'
+) -> Tracker:
     """Load the model `name` (or the package in the folder `name`) and its engine.
 
-    `runtime` and `threads` are those of `tracker_ros.runtime.engine.load_engine`.
+    `runtime`, `threads` and `build` are those of `tracker_ros.runtime.engine.load_engine`.
     Raises PackageError, EngineError or TrackerError, each with the remedy.
     """
     package = store.find(name)
@@ -42,7 +44,7 @@ def create(name: str, runtime: str = 'auto', threads: int = 0) -> Tracker:
             f'{package.folder}: the family {package.family!r} is unknown to this version; '
             f'known are {", ".join(sorted(FAMILIES))}'
         )
-    engine = load_engine(package, runtime, threads) if package.graphs else None
+    engine = load_engine(package, runtime, threads, build) if package.graphs else None
     try:
         return FAMILIES[package.family](package, engine)
     except KeyError as error:

@@ -63,6 +63,9 @@ class Tracker(ABC):
     def step(self, image: Image) -> Estimate:
         """Find the target in the next image. Raises TrackerError before `start`."""
 
+    def close(self) -> None:  # noqa: B027 - most trackers hold nothing but memory
+        """Give back what the tracker holds, such as a build that is under way."""
+
     @abstractmethod
     def search_around(self, box: Box) -> None:
         """Look for the target around `box` in the next image, whatever the last estimate was.
@@ -128,6 +131,9 @@ class NetworkTracker(Tracker):
         height, width = image.shape[:2]
         box = self._held(estimate.box, width, height)
         return Estimate(box, min(max(estimate.score, 0.0), 1.0))
+
+    def close(self) -> None:
+        self._engine.close()
 
     def search_around(self, box: Box) -> None:
         self._box = box
