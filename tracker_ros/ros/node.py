@@ -61,7 +61,6 @@ from tracker_ros.ros.messages import (
 )
 from tracker_ros.ros.program import ros_program
 from tracker_ros.ros.qos import MatchedSubscription, QosOverrideError
-from tracker_ros.ros.raw_image import RawImage, read_image
 from tracker_ros.ros.timing import FrameTimes, StageTimes
 from tracker_ros.ros.worker import NewestWins
 from tracker_ros.runtime.engine import EngineError, NotReadyError
@@ -80,7 +79,7 @@ _STATE_PERIOD_S = 1.0
 class Arrival:
     """An image message, and when its callback had it (time.perf_counter, in seconds)."""
 
-    message: RawImage | CompressedImage
+    message: Image | CompressedImage
     at_s: float
 
 
@@ -180,8 +179,7 @@ class TrackerNode(LifecycleNode):
                 self,
                 CompressedImage if compressed else Image,
                 'image_raw/compressed' if compressed else 'image_raw',
-                self._on_compressed_image if compressed else self._on_raw_image,
-                raw=not compressed,
+                self._on_image,
                 silent_after_s=self.parameters.image_timeout_s,
             )
         except (QosOverrideError, ParameterException) as error:
@@ -271,17 +269,8 @@ class TrackerNode(LifecycleNode):
 
     # -- messages in --------------------------------------------------------------------------
 
-    def _on_raw_image(self, message: bytes) -> None:
-        at_s = time.perf_counter()
-        try:
-            self._on_image(Arrival(read_image(message), at_s))
-        except ImageError as error:
-            self._on_failure(error)
-
-    def _on_compressed_image(self, message: CompressedImage) -> None:
-        self._on_image(Arrival(message, time.perf_counter()))
-
-    def _on_image(self, arrival: Arrival) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        arrival = Arrival(message, time.perf_counter())
         self._newest = arrival
         self._seen += 1
         if self._is_active and self._enabled:
@@ -456,8 +445,11 @@ class TrackerNode(LifecycleNode):
         self._processed += 1
         header = arrival.message.header
         self._writer.write(header, observation, self.parameters.class_id)
-        self._detection_out.publish(self._writer.detection)
-        self._detections_out.publish(self._writer.array)
+        # Publishing costs a quarter of a millisecond, also where nobody listens.
+        if self._detection_out.get_subscription_count():
+            self._detection_out.publish(self._writer.detection)
+        if self._detections_out.get_subscription_count():
+            self._detections_out.publish(self._writer.array)
         self._state_message.header = header
         self._publish_state()
 
