@@ -35,7 +35,7 @@ from vision_msgs.msg import Detection2D
 from tracker_ros.geometry import Box
 from tracker_ros.ros.processes import Child, ProcessError
 from tracker_ros.ros.qos import NEWEST_FRAME
-from tracker_ros.ros.rig import Rig, running_node, to_stamp
+from tracker_ros.ros.rig import Rig, nanoseconds, running_node, to_stamp
 
 TURN_FRAMES = 45
 SETTLING_FRAMES = 5
@@ -144,7 +144,7 @@ class Floor:
 
     def _heard(self, message: Detection2D) -> None:
         stamp = message.header.stamp
-        stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+        stamp_ns = nanoseconds(stamp)
         self.received_ns[stamp_ns] = time.time_ns()
         self.taken_ns[stamp_ns] = int(message.id)
 

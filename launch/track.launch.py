@@ -16,6 +16,8 @@ from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
+from tracker_ros.ros.processes import MALLOC_SETTINGS
+
 SHARE = get_package_share_directory('tracker_ros')
 
 ARGUMENTS = {
@@ -39,9 +41,7 @@ ARGUMENTS = {
 # kernel; see docs/large_images.md. What the user has set already stays.
 ENVIRONMENT = {
     'FASTRTPS_DEFAULT_PROFILES_FILE': os.path.join(SHARE, 'config', 'fastdds.xml'),
-    'MALLOC_MMAP_THRESHOLD_': '1073741824',
-    'MALLOC_TRIM_THRESHOLD_': '4294967296',
-    'MALLOC_TOP_PAD_': '67108864',
+    **MALLOC_SETTINGS,
 }
 
 

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
+
 # The newest that TensorRT 8.6 still takes, with LayerNormalization as one node.
 OPSET = 17
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)

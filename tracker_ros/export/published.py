@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
 from tracker_ros.runtime.package import ModelPackage, PackageError
 
 try:
@@ -22,10 +23,6 @@ try:
     from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 except ImportError as error:
     raise ImportError(f'{error}; making a model package needs it: pip install onnx') from error
-
-# ImageNet statistics of RGB in [0, 1], which most vision transformers were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _OPSET = 17
 _LARGEST_FILE_BYTES = 1 << 30

@@ -31,7 +31,7 @@ from tracker_ros.evaluation.sequences import SequenceError, read_boxes
 from tracker_ros.footage import FootageError, open_footage
 from tracker_ros.geometry import Box
 from tracker_ros.ros.processes import Child, ProcessError, node_command
-from tracker_ros.ros.rig import Rig, running_node
+from tracker_ros.ros.rig import Rig, nanoseconds, running_node
 from tracker_ros.tracking import Observation, State
 from tracker_ros.tracking.overlay import draw, draw_box
 
@@ -158,7 +158,7 @@ def _run(
         stamps: list[int] = []
 
         def note(message: CameraInfo) -> None:
-            stamps.append(_nanoseconds(message.header.stamp))
+            stamps.append(nanoseconds(message.header.stamp))
 
         rig.node.create_subscription(CameraInfo, 'camera_info', note, QoSProfile(depth=1000))
         resume = rig.node.create_client(SetBool, 'video_source/pause')
@@ -351,10 +351,6 @@ def _annotated(
     note = f'frame {frame.frame}' + ('  dropped, the last box is held' if dropped else '')
     draw(picture, Observation(state, 'target_1', box, frame.score or 0.0, ''), note)
     return picture
-
-
-def _nanoseconds(stamp: Any) -> int:
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
 if __name__ == '__main__':

@@ -223,12 +223,12 @@ class Rig:
         received_ns = time.time_ns()
         stamp = message.header.stamp
         with self._lock:
-            self._received[stamp.sec * 10**9 + stamp.nanosec] = Received(message, received_ns)
+            self._received[nanoseconds(stamp)] = Received(message, received_ns)
             self._lock.notify_all()
 
     def _on_state(self, message: TrackerState) -> None:
         stamp = message.header.stamp
-        self._states[stamp.sec * 10**9 + stamp.nanosec] = message.state
+        self._states[nanoseconds(stamp)] = message.state
         self._state = message
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -261,6 +261,11 @@ def running_node(
 def to_stamp(stamp_ns: int) -> Time:
     """Nanoseconds as a message."""
     return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+
+
+def nanoseconds(stamp: Time) -> int:
+    """A message as nanoseconds."""
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
 @contextmanager
