@@ -9,6 +9,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from tracker_ros.ros.calls import call
+
 DOMAIN_ID = 1 + os.getpid() % 100
 
 
@@ -35,6 +37,16 @@ class RosGraph:
         while not condition():
             assert time.monotonic() < ends, f'not within {deadline_s} s'
             self.executor.spin_once(timeout_sec=0.02)
+
+    def ask(self, client, request, deadline_s=60.0):
+        """The answer of a service of another process; fails after the deadline."""
+
+        def wait(_future):
+            self.executor.spin_once(timeout_sec=0.02)
+
+        answer = call(client, request, wait, deadline_s)
+        assert answer is not None, f'{client.srv_name} did not answer within {deadline_s} s'
+        return answer
 
     def remove(self, node):
         self.executor.remove_node(node)

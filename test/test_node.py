@@ -1258,9 +1258,7 @@ def is_in(graph, peer, namespace, state):
     client = peer.create_client(GetState, f'{namespace}/tracker/get_state')
     graph.spin_until(client.service_is_ready, 60)
     while True:
-        future = client.call_async(GetState.Request())
-        graph.spin_until(future.done)
-        if future.result().current_state.id == state:
+        if graph.ask(client, GetState.Request()).current_state.id == state:
             return
 
 
@@ -1287,9 +1285,7 @@ class Work:
         while answer is None or answer.code in (INIT.NO_IMAGE, INIT.NOT_READY):
             request = InitTarget.Request()
             set_box(request.bbox, Square().box(60, 50))
-            future = self.init.call_async(request)
-            self.graph.spin_until(future.done)
-            answer = future.result()
+            answer = self.graph.ask(self.init, request)
         assert answer.success, answer.message
 
     def is_going_on(self):
@@ -1331,9 +1327,8 @@ def test_a_program_waits_for_its_manager_and_survives_nonsense(graph, program):
         number = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=1)
         sensible = ParameterMessage(name='threads', value=number)
         graph.spin_until(client.service_is_ready)
-        future = client.call_async(SetParameters.Request(parameters=[sensible]))
-        graph.spin_until(future.done)
-        assert future.result().results[0].successful
+        answer = graph.ask(client, SetParameters.Request(parameters=[sensible]))
+        assert answer.results[0].successful
         change = peer.create_client(ChangeState, f'{space}/tracker/change_state')
         graph.spin_until(change.service_is_ready)
         for transition, success in (
@@ -1342,9 +1337,7 @@ def test_a_program_waits_for_its_manager_and_survives_nonsense(graph, program):
             (Transition.TRANSITION_ACTIVATE, True),
         ):
             request = ChangeState.Request(transition=Transition(id=transition))
-            future = change.call_async(request)
-            graph.spin_until(future.done, 60)
-            assert future.result().success is success
+            assert graph.ask(change, request).success is success
         is_in(graph, peer, space, LifecycleState.PRIMARY_STATE_ACTIVE)
         child._process.send_signal(signal.SIGINT)
         graph.spin_until(lambda: not child.is_running())

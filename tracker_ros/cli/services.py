@@ -55,6 +55,8 @@ def _call(options: argparse.Namespace, kind: Any, service: str, request: Any) ->
     import rclpy
     from rclpy.utilities import try_shutdown
 
+    from tracker_ros.ros.calls import call
+
     name = f'{options.node.rstrip("/")}/{service}'
     rclpy.init(args=[])
     try:
@@ -67,9 +69,11 @@ def _call(options: argparse.Namespace, kind: Any, service: str, request: Any) ->
                 file=sys.stderr,
             )
             return 1
-        future = client.call_async(request)
-        rclpy.spin_until_future_complete(node, future, timeout_sec=options.timeout)
-        response = future.result() if future.done() else None
+
+        def wait(future: Any) -> None:
+            rclpy.spin_until_future_complete(node, future, timeout_sec=0.2)
+
+        response = call(client, request, wait, options.timeout)
         if response is None:
             print(f'{name} did not answer within {options.timeout:g} s', file=sys.stderr)
             return 1

@@ -29,11 +29,13 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_profile_sensor_data,
 )
+from rclpy.task import Future
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from tracker_ros.geometry import Box
+from tracker_ros.ros.calls import call
 from tracker_ros.ros.images import to_message
 from tracker_ros.ros.processes import Child, ProcessError, dds_environment, node_command
 from tracker_ros_interfaces.msg import TrackerState
@@ -156,19 +158,19 @@ class Rig:
 
     def call(self, client: Any, request: Any, timeout_s: float = _ANSWER_TIMEOUT_S) -> Any:
         """Call a service and await the answer; errors as `init_target`."""
+        answer = call(client, request, self._wait, timeout_s)
+        if answer is None:
+            raise ProcessError(
+                f'{client.srv_name} did not answer within {timeout_s:g} s; the last lines of '
+                f'{self.child.name}:\n{self.child.log_tail()}'
+            )
+        return answer
+
+    def _wait(self, future: Future) -> None:
         answered = threading.Event()
-        future = client.call_async(request)
         future.add_done_callback(lambda _: answered.set())
-        deadline = time.monotonic() + timeout_s
-        while not answered.wait(0.2):
+        if not answered.wait(0.2):
             self.child.check()
-            if time.monotonic() > deadline:
-                client.remove_pending_request(future)
-                raise ProcessError(
-                    f'{client.srv_name} did not answer within {timeout_s:g} s; the last lines of '
-                    f'{self.child.name}:\n{self.child.log_tail()}'
-                )
-        return future.result()
 
     def start_on(self, image: Image, box: Box, tries: int = 10) -> int:
         """Publish one image and start the target in it; returns the stamp it was accepted with.
