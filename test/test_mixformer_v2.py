@@ -8,6 +8,7 @@ import numpy as np
 import parity
 import pytest
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tracker_ros.networks.mixformer_v2 import VARIANTS, MixFormerV2, Variant, variant_of
@@ -171,3 +172,69 @@ def test_work_per_frame(name, template_gmacs, search_gmacs):
             network.search(search, *cached)
     assert counter.get_total_flops() / 2e9 == pytest.approx(search_gmacs, abs=0.002)
     assert templates == pytest.approx(template_gmacs, abs=0.002)
+
+
+@pytest.mark.parametrize('name', ['b', 's'])
+def test_caching_and_pruning_are_exact(name):
+    """Equal to all tokens in one sequence, with the masked attention of the paper in each layer."""
+    torch.manual_seed(3)
+    variant = VARIANTS[name]
+    network = MixFormerV2(variant).eval()
+    # Larger than they are initialised, so that attention is far from uniform.
+    with torch.no_grad():
+        for block in network.backbone.blocks:
+            block.attn.qkv.weight *= 4
+    template, online = torch.randn(2, 1, 3, variant.template_px, variant.template_px)
+    search = torch.randn(1, 3, variant.search_px, variant.search_px)
+    with torch.no_grad():
+        found = network.search(search, *network.templates(template, online))
+        boxes, scores, sides = in_one_sequence(network, template, online, search)
+    torch.testing.assert_close(found.boxes, boxes, atol=1e-6, rtol=0)
+    # As probabilities, which is what the graphs give.
+    torch.testing.assert_close(found.scores.sigmoid(), scores.sigmoid(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.sides, sides, atol=1e-6, rtol=0)
+
+
+def in_one_sequence(network, template, online, search):
+    """The whole forward with nothing saved: what `search` and `templates` must be equal to."""
+    weights = network.state_dict()
+
+    def linear(tokens, name):
+        return functional.linear(tokens, weights[f'{name}.weight'], weights[f'{name}.bias'])
+
+    def norm(tokens, name, eps):
+        weight, bias = weights[f'{name}.weight'], weights[f'{name}.bias']
+        return functional.layer_norm(tokens, weight.shape, weight, bias, eps)
+
+    def patches(image, positions):
+        projection = weights['backbone.patch_embed.proj.weight']
+        bias = weights['backbone.patch_embed.proj.bias']
+        tokens = functional.conv2d(image, projection, bias, stride=16).flatten(2).transpose(1, 2)
+        return tokens + weights[f'backbone.{positions}']
+
+    seen = [patches(template, 'pos_embed_t'), patches(online, 'pos_embed_t')]
+    asked = weights['backbone.reg_tokens'] + weights['backbone.pos_embed_reg']
+    tokens = torch.cat([*seen, patches(search, 'pos_embed_s'), asked], dim=1)
+    count = tokens.shape[1]
+    templates = 2 * seen[0].shape[1]
+    allowed = torch.ones(count, count, dtype=torch.bool)
+    allowed[:templates, templates:] = False
+    for layer in range(network.variant.depth):
+        block = f'backbone.blocks.{layer}'
+        qkv = linear(norm(tokens, f'{block}.norm1', 1e-6), f'{block}.attn.qkv')
+        query, key, value = qkv.view(1, count, 3, 12, 64).permute(2, 0, 3, 1, 4)
+        similar = (query @ key.mT / 8).masked_fill(~allowed, -torch.inf).softmax(dim=-1)
+        mixed = (similar @ value).transpose(1, 2).reshape(1, count, 768)
+        tokens = tokens + linear(mixed, f'{block}.attn.proj')
+        hidden = linear(norm(tokens, f'{block}.norm2', 1e-6), f'{block}.mlp.fc1')
+        tokens = tokens + linear(functional.gelu(hidden), f'{block}.mlp.fc2')
+    asked = tokens[:, -4:]
+    hidden = norm(linear(asked, 'box_head.layers.0.0'), 'box_head.layers.0.1', 1e-5).relu()
+    logits = norm(linear(hidden, 'box_head.layers.1.0'), 'box_head.layers.1.1', 1e-5)
+    sides = logits.softmax(dim=-1)
+    left, right, top, bottom = (
+        sides * torch.arange(network.variant.bins) / network.variant.bins
+    ).sum(dim=-1)[0]
+    boxes = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
+    hidden = linear(asked, 'score_head.layers.0.0').relu()
+    return boxes[None], linear(hidden, 'score_head.layers.1').mean(dim=(1, 2)), sides
