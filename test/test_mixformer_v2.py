@@ -176,7 +176,7 @@ def test_work_per_frame(name, template_gmacs, search_gmacs):
 
 @pytest.mark.parametrize('name', ['b', 's'])
 def test_caching_and_pruning_are_exact(name):
-    """Equal to all tokens in one sequence, with the masked attention of the paper in each layer."""
+    """Equal to all tokens in one sequence, with the masked attention of the paper."""
     torch.manual_seed(3)
     variant = VARIANTS[name]
     network = MixFormerV2(variant).eval()

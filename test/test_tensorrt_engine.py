@@ -492,7 +492,7 @@ def test_the_precision_is_that_of_the_graphs(gpu, load, tmp_path):
 
 def test_another_precision_is_refused(gpu, package):
     assert TensorRtMaker(package, find_toolkit(), 'fp32').precision == 'fp32'
-    with pytest.raises(EngineError, match=r'graphs of small are fp32.*for fp16 take, or convert'):
+    with pytest.raises(EngineError, match=r'graphs of small are fp32.*for fp16 take, or make'):
         TensorRtMaker(package, find_toolkit(), 'fp16')
 
 

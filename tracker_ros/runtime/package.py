@@ -23,6 +23,8 @@ from typing import Any
 import yaml
 
 MANIFEST = 'model.yaml'
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8', 'int8_bf16')
+"""What graphs may compute in; docs/models.md says what each means."""
 _LARGEST_MANIFEST_BYTES = 1 << 20
 _KINDS: dict[type, str] = {
     str: 'text',
@@ -71,6 +73,7 @@ class ModelPackage:
     licence: str
     source: str
     takes_text: bool
+    precision: str
     published: tuple[PublishedFile, ...]
     checkpoint: dict[str, Any]
     graphs: dict[str, Graph]
@@ -142,6 +145,7 @@ def read_package(folder: Path) -> ModelPackage:
         licence=entry.take('licence', str),
         source=entry.take('source', str, ''),
         takes_text=entry.take('takes_text', bool, False),
+        precision=_precision(path, entry.take('precision', str, 'fp32')),
         published=tuple(_published(path, item) for item in entry.take('published', list, [])),
         checkpoint=entry.take('checkpoint', dict, {}),
         graphs=_graphs(path, folder, entry.take('graphs', dict, {})),
@@ -171,6 +175,14 @@ class _Entries:
     def number(self, key: str) -> float:
         kind = int if isinstance(self.mapping.get(key), int) else float
         return float(self.take(key, kind))
+
+
+def _precision(path: Path, name: str) -> str:
+    if name not in PRECISIONS:
+        raise PackageError(
+            f"{path}: 'precision' must be one of {', '.join(PRECISIONS)}, not {name[:80]!r}"
+        )
+    return name
 
 
 def _published(path: Path, item: Any) -> PublishedFile:

@@ -77,15 +77,15 @@ class TensorRtMaker:
         cache: EngineCache | None = None,
     ) -> None:
         """`precision`, if any, must be that of the graphs. Raises EngineError otherwise."""
-        own = str(package.manifest.get('precision', 'fp32'))
-        if precision not in ('', own):
+        if precision not in ('', package.precision):
             raise EngineError(
-                f'the graphs of {package.name} are {own}, and TensorRT takes the precision from '
-                f'them; for {precision} take, or convert, a package with that precision'
+                f'the graphs of {package.name} are {package.precision}, and TensorRT takes the '
+                f'precision from them; for {precision} take, or make, a package of it '
+                f'("tracker_ros models quantize {package.name} --precision {precision}")'
             )
         self.package = package
         self.toolkit = toolkit
-        self.precision = own
+        self.precision = package.precision
         self.cache = cache or EngineCache()
         self.difference: Difference | None = None
         """How far the engine made last is from the reference, where that is known."""
