@@ -18,6 +18,8 @@ SHARED_FIXTURES = {'shared', 'parity_folder'}
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 101))
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
+# The tests mean the CPU. What needs a GPU is measured by benchmarks/gpu.py.
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from tracker_ros.cli import main
 from tracker_ros.geometry import Box
 from tracker_ros.ros import node as node_module
 from tracker_ros.ros.debug_view import DebugView
@@ -37,7 +38,7 @@ from tracker_ros.ros.node import TrackerNode
 from tracker_ros.ros.processes import Child, dds_environment, node_command
 from tracker_ros.runtime import store
 from tracker_ros.runtime.engine import NotReadyError
-from tracker_ros.trackers import TrackerError
+from tracker_ros.trackers import TrackerError, create
 from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
 
@@ -308,6 +309,43 @@ def test_a_target_is_followed_and_every_output_has_the_header_of_its_image(bench
         bench.until(lambda n=name, h=newest: any(each.header == h for each in bench.received[n]))
     assert bench.received['debug'][-1].encoding == 'bgr8'
     assert 'jpeg' in bench.received['jpeg'][-1].format
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+    """MixFormerV2 from a file in the official layout, by the command; its weights mean nothing."""
+    torch = pytest.importorskip('torch', reason='needs PyTorch, to convert: pip install torch')
+    from tracker_ros.networks.mixformer_v2 import VARIANTS, MixFormerV2
+
+    folder = tmp_path_factory.mktemp('converted')
+    torch.manual_seed(0)
+    state = MixFormerV2(VARIANTS['s']).state_dict()
+    torch.save({'epoch': 500, 'net_type': 'MixFormer', 'net': state}, folder / 'w.pth.tar')
+    target = folder / 'mixformerv2_s'
+    arguments = ['--family', 'mixformer_v2', '--name', 'mixformerv2_s', '--output', str(target)]
+    assert main(['models', 'convert', str(folder / 'w.pth.tar'), *arguments]) == 0
+    return str(target)
+
+
+@pytest.mark.parametrize('runtime', ['openvino', 'onnxruntime'])
+def test_a_converted_checkpoint_is_followed_as_without_ros(bench, converted, runtime):
+    """Frame by frame the box and the score that the same tracker gives when called directly."""
+    square = Square()
+    frames = [square.at(60 + 4 * number, 50 + 2 * number) for number in range(6)]
+    alone = create(converted, runtime, 1)
+    start = alone.start(frames[0], square.box(60, 50))
+    expected = [alone.step(frame) for frame in frames[1:]]
+    bench = bench(model=converted, runtime=runtime, score_lost=0.0, score_sure=0.0)
+    bench.see(frames[0])
+    answer = bench.init(square.box(60, 50))
+    assert answer.success
+    assert answer.score == pytest.approx(start, abs=1e-5)
+    for frame, estimate in zip(frames[1:], expected, strict=True):
+        detection = bench.track(frame)
+        assert box_of(detection).xywh() == pytest.approx(estimate.box.xywh(), abs=0.01)
+        (result,) = detection.results
+        assert result.hypothesis.score == pytest.approx(estimate.score, abs=1e-5)
+    assert runtime in bench.state.runtime
 
 
 def test_the_state_counts_and_tells_what_runs(bench, package):

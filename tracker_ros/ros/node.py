@@ -50,6 +50,7 @@ from tracker_ros.geometry import Image as Pixels
 from tracker_ros.ros import parameters as node_parameters
 from tracker_ros.ros.debug_view import DebugView, View
 from tracker_ros.ros.images import ImageError, decode_compressed, find_cv_bridge, to_bgr
+from tracker_ros.ros.log import python_log_in
 from tracker_ros.ros.messages import (
     BOX_FAULT_CODES,
     DetectionWriter,
@@ -600,12 +601,13 @@ def _run(executor: Executor) -> int:
     except (ParameterException, ValueError) as error:
         get_logger('tracker').fatal(str(error))
         return 1
-    try:
-        if node.parameters.autostart and not _start(node):
-            return 1 if ok() else 0
-        _spin(executor, node)
-    finally:
-        node.close()
+    with python_log_in(node.get_logger()):
+        try:
+            if node.parameters.autostart and not _start(node):
+                return 1 if ok() else 0
+            _spin(executor, node)
+        finally:
+            node.close()
     return 0
 
 
