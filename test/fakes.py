@@ -41,6 +41,13 @@ _WITH_ONLINE = """
     both = Mean (middle, online_middle)
     colour = GlobalAveragePool (both)
 """
+# The box is taken, and changes nothing.
+_WITH_BOX = """
+    nothing = Sub (box, box)
+    sum = ReduceSum <keepdims = 0> (nothing)
+    plain = GlobalAveragePool (middle)
+    colour = Add (plain, sum)
+"""
 # `match` is 1 where a window of the target's size has the target's mean colour.
 _SEARCH = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -188,7 +195,30 @@ _STARK_INPUTS = {
     'search_px': 64,
     'search_factor': 4.0,
 }
-_MAKERS = {'vittrack': _vittrack, 'mixformer_v2': _mixformer_v2, 'nanotrack': _nanotrack}
+
+
+def _simtrack():
+    """The box as that of MixFormerV2; the place of the best match is both of its corners."""
+    _, search, entries = _mixformer_v2()
+    search = search.replace('float[1] score)', 'float[1, 2, 32, 32] corners)')
+    search = search.replace(
+        'score = ReduceMax <axes = [1], keepdims = 0> (flat)',
+        """channel = Unsqueeze (map, rows)
+            corners = Concat <axis = 1> (channel, channel)""",
+    )
+    template = _TEMPLATE.format(
+        side=32, first=8, end=24, more_inputs=', float[1, 4] box', result=_WITH_BOX
+    )
+    inputs = {**entries['inputs'], 'template_values': {'box': [4]}}
+    return template, search, {'inputs': inputs, 'constants': {'clip_margin_px': 10.0}}
+
+
+_MAKERS = {
+    'mixformer_v2': _mixformer_v2,
+    'nanotrack': _nanotrack,
+    'simtrack': _simtrack,
+    'vittrack': _vittrack,
+}
 
 
 class Square:

@@ -10,6 +10,7 @@ import math
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,6 +86,39 @@ def made_up_weights(
     return weights
 
 
+def load_made_up(network: Any, rule: dict) -> Any:
+    """The network (of PyTorch) with the deterministic weights of a rule."""
+    import torch
+
+    own = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    weights = made_up_weights(rule, [(name, value.shape) for name, value in own.items()], own)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return network.eval()
+
+
+def check_weights(facts: dict, state: dict) -> None:
+    """Names, shapes and made-up values of a state dict are the official ones."""
+    own = {key: value.numpy() for key, value in state.items()}
+    rows = [dict(zip(facts['columns'], row, strict=True)) for row in facts['tensors']]
+    assert {row['name'] for row in rows} == set(own)
+    for row in rows:
+        value = own[row['name']].astype(np.float64).reshape(-1)
+        assert list(own[row['name']].shape) == row['shape'], row['name']
+        assert value[0] == pytest.approx(row['first'], abs=1e-6)
+        assert value[-1] == pytest.approx(row['last'], abs=1e-6)
+        assert value.sum() == pytest.approx(row['sum'], rel=1e-5, abs=1e-3)
+        assert np.abs(value).sum() == pytest.approx(row['abssum'], rel=1e-5)
+
+
+def distance(found: np.ndarray, golden: Golden, key: str) -> float:
+    """Largest difference relative to the largest value, on the stored samples."""
+    step = golden.facts['arrays'][key]['k']
+    assert list(found.shape) == golden.facts['arrays'][key]['shape'], key
+    samples = found.reshape(-1)[::step]
+    stored = golden.arrays[key].reshape(-1)
+    return float(np.abs(samples - stored).max() / np.abs(stored).max())
+
+
 def _made_up(rule: dict, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith('num_batches_tracked'):
         return np.zeros(shape, np.int64)
@@ -128,6 +162,12 @@ def net_input(seed: int, size: int) -> np.ndarray:
     """(1, 3, size, size) float32: normalised structured noise."""
     noise = struct_noise(seed, size, size)
     return ((noise - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None])[None]
+
+
+def language(seed: int) -> np.ndarray:
+    """(768,) float32: the mean embedding of a sentence that was never said."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    return np.float32(0.3) * random.standard_normal(768, np.float32)
 
 
 def sequence(shared: Path, run: dict) -> list[np.ndarray]:

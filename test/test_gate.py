@@ -74,9 +74,11 @@ def test_equal_answers_do_not_differ(package):
     assert measured(package) == Difference(0.0, 0.0)
 
 
-BOX_OUTPUT = {'mixformer_v2': 'box', 'vittrack': 'size', 'nanotrack': 'offset'}
+BOX_OUTPUT = {'mixformer_v2': 'box', 'nanotrack': 'offset', 'simtrack': 'box', 'vittrack': 'size'}
+SCORE_OUTPUT = {'simtrack': 'corners'}
+"""Where it has another name than 'score'."""
 # By how much an output has to change for the box to change by one pixel of the search crop.
-PER_PIXEL = {'mixformer_v2': 1 / 64, 'vittrack': 1 / 64, 'nanotrack': 1.0}
+PER_PIXEL = {'mixformer_v2': 1 / 64, 'nanotrack': 1.0, 'simtrack': 1 / 64, 'vittrack': 1 / 64}
 
 
 def test_a_box_is_measured_in_pixels_of_the_search_crop(package):
@@ -94,7 +96,7 @@ def test_an_offset_within_the_cell_counts_too(tmp_path):
 
 def test_a_score_is_measured_as_what_it_is(package):
     def change(name, value):
-        if name != 'score':
+        if name != SCORE_OUTPUT.get(package.family, 'score'):
             return value
         return value * 0.5 if package.family != 'nanotrack' else value * [[[[1]], [[0.5]]]]
 

@@ -18,39 +18,14 @@ TOLERANCE = 5e-5
 
 def build(variant: Variant, rule: dict) -> MixFormerV2:
     """The network with the made-up weights of the golden numbers' rule."""
-    network = MixFormerV2(variant).eval()
-    own = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    entries = [(name, tensor.shape) for name, tensor in own.items()]
-    weights = parity.made_up_weights(rule, entries, keep=own)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    return network
-
-
-def distance(found: np.ndarray, golden: parity.Golden, key: str) -> float:
-    """Largest difference relative to the largest value, on the stored samples."""
-    step = golden.facts['arrays'][key]['k']
-    assert list(found.shape) == golden.facts['arrays'][key]['shape'], key
-    samples = found.reshape(-1)[::step]
-    stored = golden.arrays[key].reshape(-1)
-    return float(np.abs(samples - stored).max() / np.abs(stored).max())
+    return parity.load_made_up(MixFormerV2(variant), rule)
 
 
 @pytest.mark.parametrize('name', ['b', 's'])
 def test_parity_weights_rule(parity_folder, name):
     """Names, shapes and made-up values are those of the official state dict."""
     golden = parity.Golden.facts_of(parity_folder, f'weights_mixformerv2_{name}')
-    columns = golden['columns']
-    network = build(VARIANTS[name], golden['rule'])
-    own = {key: value.numpy() for key, value in network.state_dict().items()}
-    rows = [dict(zip(columns, row, strict=True)) for row in golden['tensors']]
-    assert {row['name'] for row in rows} == set(own)
-    for row in rows:
-        value = own[row['name']].astype(np.float64).reshape(-1)
-        assert list(own[row['name']].shape) == row['shape'], row['name']
-        assert value[0] == pytest.approx(row['first'], abs=1e-6)
-        assert value[-1] == pytest.approx(row['last'], abs=1e-6)
-        assert value.sum() == pytest.approx(row['sum'], rel=1e-5, abs=1e-3)
-        assert np.abs(value).sum() == pytest.approx(row['abssum'], rel=1e-5)
+    parity.check_weights(golden, build(VARIANTS[name], golden['rule']).state_dict())
 
 
 @pytest.mark.parametrize('name', ['b', 's'])
@@ -63,7 +38,7 @@ def test_parity_modules(parity_folder, name):
         keys = [key for key in golden.arrays if key.startswith(f'{case["name"]}/')]
         assert {key.split('/')[1] for key in keys} == set(found)
         for key in keys:
-            assert distance(found[key.split('/')[1]], golden, key) <= TOLERANCE, key
+            assert parity.distance(found[key.split('/')[1]], golden, key) <= TOLERANCE, key
 
 
 def points(network: MixFormerV2, case: dict) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a checkpoint to a model package: read tensors, build the network, write its two graphs."""
+"""From a checkpoint to a model package: read tensors, build the network, write its graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
-from tracker_ros.export import mixformer_v2
+from tracker_ros.export import mixformer_v2, siam_attn, simtrack, vlt
 from tracker_ros.export.checkpoint import read_checkpoint, tensors_of
 from tracker_ros.export.graphs import GraphPair, write_graphs
 from tracker_ros.runtime.package import MANIFEST, ModelPackage, read_package, sha256_of
@@ -36,10 +36,18 @@ class Family:
     graphs: Callable[[Any], GraphPair]
     manifest: Callable[[Any], dict[str, Any]]
     """What model.yaml says beyond name, family, licence and source."""
+    official_names: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]] = dict
+    """For families whose published files name their tensors in several ways."""
 
 
 FAMILIES = {
     'mixformer_v2': Family(mixformer_v2.build, mixformer_v2.graphs, mixformer_v2.manifest),
+    'siam_attn': Family(siam_attn.build, siam_attn.graphs, siam_attn.manifest),
+    'simtrack': Family(
+        simtrack.build, simtrack.graphs, simtrack.manifest, simtrack.official_names
+    ),
+    'vlt_scar': Family(vlt.build_scar, vlt.graphs, vlt.manifest, vlt.official_names),
+    'vlt_tt': Family(vlt.build_tt, vlt.graphs, vlt.manifest, vlt.official_names),
 }
 
 
@@ -84,6 +92,7 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
 
 def load_network(family: str, tensors: Mapping[str, NDArray[Any]]) -> nn.Module:
     """The network of `family` with these weights, all of them and no others."""
+    tensors = FAMILIES[family].official_names(tensors)
     try:
         network = FAMILIES[family].build(
             {name: tuple(value.shape) for name, value in tensors.items()}

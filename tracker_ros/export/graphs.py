@@ -1,12 +1,13 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a network as the two ONNX graphs of a model package."""
+"""Writing a network as the ONNX graphs of a model package."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +35,29 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class GraphPair:
-    """template: crops to cached tensors; search: search crop and cached tensors to outputs."""
+    """template: crops to cached tensors; search: search crop and cached tensors to outputs.
+
+    further: graphs by role that take outputs of the search graph and a few numbers.
+    """
 
     template: Graph
     search: Graph
+    further: Mapping[str, Graph] = field(default_factory=dict)
 
 
 def write_graphs(pair: GraphPair, folder: Path) -> dict[str, str]:
-    """Write template.onnx and search.onnx; returns their names by role."""
+    """Write template.onnx, search.onnx and any further graphs; returns their names by role."""
     files = {}
-    for role, graph in (('template', pair.template), ('search', pair.search)):
+    for role, graph in {'template': pair.template, 'search': pair.search, **pair.further}.items():
         files[role] = f'{role}.onnx'
         names = [*graph.inputs, *graph.outputs]
         with torch.no_grad(), warnings.catch_warnings():
             # The newer exporter needs a package more and gains nothing here.
             warnings.filterwarnings('ignore', category=DeprecationWarning)
+            # What it cannot compute ahead is computed each time: no matter for a user.
+            warnings.filterwarnings('ignore', message='Constant folding')
+            # Only the batch is of any size; the others are meant to be taken for constants.
+            warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
             torch.onnx.export(
                 graph.module.eval(),
                 graph.examples,

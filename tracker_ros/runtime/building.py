@@ -67,7 +67,7 @@ class BuildingEngine(Engine):
         _alive.add(self)
         self._thread.start()
 
-    def template(self, template: Image, **others: Image) -> object:
+    def template(self, template: Image, **others: NDArray[Any]) -> object:
         # Copies: the caller may use its arrays again, and these are needed after the switch.
         crops = {'template': template.copy()}
         crops.update((name, crop.copy()) for name, crop in others.items())
@@ -77,11 +77,15 @@ class BuildingEngine(Engine):
 
     def search(self, crop: Image, cached: Any) -> Tensors:
         engine = self._engine_now()
-        return engine.search(crop, self._compute(cached, engine))
+        outputs = engine.search(crop, self._compute(cached, engine))
+        self.stages_s = engine.stages_s
+        return outputs
 
     def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Any]) -> Tensors:
         engine = self._engine_now()
-        return engine.search_many(crops, [self._compute(target, engine) for target in cached])
+        outputs = engine.search_many(crops, [self._compute(target, engine) for target in cached])
+        self.stages_s = engine.stages_s
+        return outputs
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the build has ended, well or not; False when it takes longer."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 import importlib
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,10 +19,11 @@ from tracker_ros.geometry import Image
 from tracker_ros.runtime.package import ModelPackage
 
 CPU_RUNTIMES = ('openvino', 'onnxruntime')
-AUTOMATIC = ('tensorrt', 'onnxruntime_cuda', *CPU_RUNTIMES)
+AUTOMATIC = ('tensorrt', 'onnxruntime_cuda', 'torch_cuda', *CPU_RUNTIMES)
 """In the order in which 'auto' tries them."""
-# ONNX Runtime's own TensorRT builds its engines while the caller waits: only who asks gets it.
-RUNTIMES = (*AUTOMATIC, 'onnxruntime_tensorrt')
+# Only who asks for them gets ONNX Runtime's own TensorRT, which builds its engines while the
+# caller waits, and PyTorch on the CPU, where it takes seconds to load and is the slowest.
+RUNTIMES = (*AUTOMATIC, 'torch', 'onnxruntime_tensorrt')
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -32,6 +34,7 @@ _INSTALL = {
     'tensorrt': 'tensorrt',
     'onnxruntime_cuda': 'onnxruntime-gpu',
     'onnxruntime_tensorrt': 'onnxruntime-gpu',
+    'torch': 'torch onnx',
 }
 
 
@@ -50,7 +53,7 @@ class Engine(ABC):
     """The library and what it runs on, for people: 'onnxruntime (CPU, fp32)'."""
 
     template_inputs: tuple[str, ...] = ('template',)
-    """The names of the crops that `template` takes."""
+    """The names of what `template` takes."""
 
     progress: float | None = None
     """How far the build of an engine that is to take over is, 0 to 1; None when there is none."""
@@ -61,12 +64,17 @@ class Engine(ABC):
     rejected: tuple[str, ...] = ()
     """Why each library that was tried before could not be used."""
 
+    stages_s: Mapping[str, float] = MappingProxyType({})
+    """How long the stages of the newest search took, in seconds and in their order, such as
+    'copy in', 'run' and 'copy out'; empty where the library does not tell."""
+
     @abstractmethod
-    def template(self, template: Image, **others: Image) -> Any:
+    def template(self, template: Image, **others: NDArray[Any]) -> Any:
         """Run the template graph on a crop (side, side, 3) uint8 BGR.
 
-        `others` are further crops of the same kind, by the names of the graph's inputs. Returns
-        what `search` needs of it; it stays where the engine keeps its tensors.
+        `others` are its further inputs by name: crops of the same kind, or float32 numbers in the
+        shapes of `ModelPackage.template_values`. Returns what `search` needs of it; it stays
+        where the engine keeps its tensors.
         """
 
     @abstractmethod
@@ -88,13 +96,37 @@ class Engine(ABC):
         ]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
+    def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        """Run a further graph of the package on arrays by name, each (N, ...) float32.
+
+        `inputs` may hold more than the graph takes: all outputs of `search`, say, with the few
+        numbers that it takes beside them. Returns the outputs by name, as `search` does.
+        """
+        raise EngineError(f'{self.name} does not run the graph {role!r}')
+
     def warm_up(self, package: ModelPackage) -> None:
         """Run once on black crops: the first run is the slowest, and tells whether any works."""
         template, search = (
             np.zeros((side, side, 3), np.uint8)
             for side in (package.crop_px('template'), package.crop_px('search'))
         )
-        self.search(search, self.template(**dict.fromkeys(self.template_inputs, template)))
+        inputs = dict.fromkeys(self.template_inputs, template)
+        for name, shape in package.template_values.items():
+            inputs[name] = np.zeros(shape, np.float32)
+        try:
+            cached = self.template(**inputs)
+        except Exception as error:  # whatever the library raises
+            raise EngineError(
+                f'the template graph does not take its inputs ({", ".join(inputs)}); those that '
+                f'are no crops need their shape in inputs.template_values: {error}'
+            ) from error
+        outputs = self.search(search, cached)
+        for role in package.further:
+            numbers = {
+                name: np.zeros((1, *shape), np.float32)
+                for name, shape in package.values_of(role).items()
+            }
+            self.run(role, {**outputs, **numbers})
 
     def close(self) -> None:  # noqa: B027 - most libraries free their memory by themselves
         """Give back what the engine holds. It cannot be used any more."""
@@ -146,9 +178,14 @@ def load_first(
     for candidate in runtimes:
         try:
             module = importlib.import_module(f'tracker_ros.runtime.{candidate}_engine')
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # the latter where it lacks a library of its own
             install = _INSTALL.get(candidate, candidate)
             reasons.append(f'{candidate}: {error} (pip install {install})')
+            continue
+        if package.further and not getattr(module, 'RUNS_FURTHER_GRAPHS', False):
+            reasons.append(
+                f'{candidate}: it cannot run the graphs {", ".join(package.further)} yet'
+            )
             continue
         load = partial(module.load, package, threads)
         try:

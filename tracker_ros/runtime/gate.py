@@ -44,9 +44,9 @@ DEFAULT_TOLERANCE = Difference(box_px=1.0, score=0.02)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The crops of one target: template crops by name, and a search crop that shows it."""
+    """One target: what its template graph takes, by name, and a search crop that shows it."""
 
-    templates: dict[str, Image]
+    templates: dict[str, NDArray[Any]]
     search: Image
 
 
@@ -78,10 +78,12 @@ def made_up_samples(
         blocks = random.integers(0, 200, (cells, cells, 3), np.uint8)
         scene = blocks.repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)[:side, :side]
         scene = scene + random.integers(0, 56, scene.shape, np.uint8)
-        templates = {
+        templates: dict[str, NDArray[Any]] = {
             name: _middle(scene, template_px) + np.uint8(number)
             for number, name in enumerate(template_inputs)
         }
+        for name, shape in package.template_values.items():
+            templates[name] = random.random(shape, np.float32)
         samples.append(Sample(templates, _middle(scene, search_px)))
     return samples
 
@@ -152,9 +154,16 @@ def _nanotrack(
     return _at(cell, outputs['offset']), 1 / (1 + np.exp(background - target))
 
 
+def _simtrack(
+    package: ModelPackage, outputs: Tensors, _expected: Tensors
+) -> tuple[Values, Values]:
+    return _numbers(outputs['box']) * package.crop_px('search'), _numbers(outputs['corners'])
+
+
 READERS: dict[str, Reader] = {
     'mixformer_v2': _mixformer_v2,
     'nanotrack': _nanotrack,
+    'simtrack': _simtrack,
     'vittrack': _vittrack,
 }
 

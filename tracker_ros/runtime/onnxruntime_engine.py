@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,6 +16,8 @@ from tracker_ros.geometry import Image
 from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
 from tracker_ros.runtime.package import ModelPackage
 
+RUNS_FURTHER_GRAPHS = True
+
 
 class OnnxRuntimeEngine(Engine):
     name = 'onnxruntime (CPU, fp32)'
@@ -22,13 +25,16 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, package: ModelPackage, threads: int) -> None:
         self._template = _session(package.graphs['template'].path, threads)
         self._search = _session(package.graphs['search'].path, threads)
+        self._further = {
+            role: _session(package.graphs[role].path, threads) for role in package.further
+        }
         self.template_inputs = tuple(value.name for value in self._template.get_inputs())
         self._cached_names = [output.name for output in self._template.get_outputs()]
         self._output_names = [output.name for output in self._search.get_outputs()]
         self._is_batch_free = is_batch_free(self._search)
         self._batch = CachedBatch()
 
-    def template(self, template: Image, **others: Image) -> Tensors:
+    def template(self, template: Image, **others: NDArray[Any]) -> Tensors:
         crops = {'template': template, **others}
         feeds = {name: crop[np.newaxis] for name, crop in crops.items()}
         outputs = self._template.run(self._cached_names, feeds)
@@ -41,6 +47,12 @@ class OnnxRuntimeEngine(Engine):
         if not self._is_batch_free:
             return super().search_many(crops, cached)
         return self._run(crops, self._batch.of(cached))
+
+    def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        session = self._further[role]
+        names = [output.name for output in session.get_outputs()]
+        feeds = {value.name: inputs[value.name] for value in session.get_inputs()}
+        return dict(zip(names, session.run(names, feeds), strict=True))
 
     def _run(self, crops: NDArray[np.uint8], cached: Tensors) -> Tensors:
         outputs = self._search.run(self._output_names, {'search': crops, **cached})

@@ -44,7 +44,7 @@ class OnnxRuntimeGpuEngine(Engine):
         self._is_batch_free = is_batch_free(self._search)
         self._batch = CachedBatch(self._joined)
 
-    def template(self, template: Image, **others: Image) -> dict[str, Any]:
+    def template(self, template: Image, **others: NDArray[Any]) -> dict[str, Any]:
         """The cached tensors, as values on the device."""
         binding = self._template.io_binding()
         for name, crop in {'template': template, **others}.items():

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tracker_ros.geometry import Image
 from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
 from tracker_ros.runtime.package import ModelPackage
+
+RUNS_FURTHER_GRAPHS = True
 
 
 class OpenVinoEngine(Engine):
@@ -31,12 +33,18 @@ class OpenVinoEngine(Engine):
         self._template = core.compile_model(str(package.graphs['template'].path), 'CPU', options)
         search = core.compile_model(str(package.graphs['search'].path), 'CPU', options)
         self._search = search.create_infer_request()
+        self._further = {
+            role: core.compile_model(
+                str(package.graphs[role].path), 'CPU', options
+            ).create_infer_request()
+            for role in package.further
+        }
         self.template_inputs = tuple(port.get_any_name() for port in self._template.inputs)
         self._is_batch_free = all(port.partial_shape[0].is_dynamic for port in search.inputs)
         self._batch = CachedBatch()
         self._cached_names = {name for port in search.inputs for name in port.get_names()}
 
-    def template(self, template: Image, **others: Image) -> Tensors:
+    def template(self, template: Image, **others: NDArray[Any]) -> Tensors:
         crops = {'template': template, **others}
         result = self._template({name: crop[np.newaxis] for name, crop in crops.items()})
         # A port may have several names, of which ONNX knows one: the search graph tells which.
@@ -55,10 +63,20 @@ class OpenVinoEngine(Engine):
             return super().search_many(crops, cached)
         return self._run(crops, self._batch.of(cached))
 
+    def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        request = self._further[role]
+        names = [name for port in request.model_inputs for name in port.get_names()]
+        feeds = {name: inputs[name] for name in names if name in inputs}
+        return _by_name(request.infer(feeds, share_inputs=True))
+
     def _run(self, crops: NDArray[np.uint8], cached: Tensors) -> Tensors:
         # The infer request keeps no reference to shared inputs: they live through this call.
         result = self._search.infer({'search': crops, **cached}, share_inputs=True)
-        return {name: value for port, value in result.items() for name in port.get_names()}
+        return _by_name(result)
+
+
+def _by_name(result: Mapping[Any, NDArray[np.float32]]) -> Tensors:
+    return {name: value for port, value in result.items() for name in port.get_names()}
 
 
 def load(package: ModelPackage, threads: int) -> Engine:

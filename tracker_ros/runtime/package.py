@@ -5,7 +5,8 @@
 A folder with ``model.yaml`` and two graphs. ``template.onnx`` turns the template crop into
 cached tensors, once per start of a target; ``search.onnx`` turns the search crop and those
 tensors into outputs, once a frame. Crops are (N, side, side, 3) uint8 BGR; colour order,
-normalisation and layout are inside the graphs.
+normalisation and layout are inside the graphs. A family may have further graphs, which take
+outputs of the search graph and a few numbers, such as the box to look at more closely.
 
 A ``model.yaml`` without graphs describes weights that are published elsewhere and may not be
 redistributed: address, size, sha256 and licence of each file. `tracker_ros models fetch` or
@@ -25,6 +26,7 @@ import yaml
 MANIFEST = 'model.yaml'
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8', 'int8_bf16')
 """What graphs may compute in; docs/models.md says what each means."""
+_ALWAYS = {'template', 'search'}
 _LARGEST_MANIFEST_BYTES = 1 << 20
 _KINDS: dict[type, str] = {
     str: 'text',
@@ -93,6 +95,29 @@ class ModelPackage:
         if not isinstance(value, int) or value < 1:
             raise PackageError(f'{self.folder}: inputs needs {crop}_px, pixels, not {value!r}')
         return value
+
+    @property
+    def template_values(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the numbers that the template graph takes beside crops, by name.
+
+        Such as the box of the target in its crop; float32, without the batch.
+        """
+        return self.values_of('template')
+
+    def values_of(self, role: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of the numbers that the graph `role` takes beside crops and tensors, by name."""
+        shapes = self.inputs.get(f'{role}_values', {})
+        if isinstance(shapes, dict) and all(map(_is_shape, shapes.values())):
+            return {str(name): tuple(shape) for name, shape in shapes.items()}
+        raise PackageError(
+            f'{self.folder}: inputs.{role}_values must give a list of sizes for each name, '
+            f'not {_shown(shapes)}'
+        )
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The graphs beside template and search."""
+        return tuple(role for role in self.graphs if role not in _ALWAYS)
 
     def verify(self) -> None:
         """Check every graph against its sha256.
@@ -207,9 +232,13 @@ def _published(path: Path, item: Any) -> PublishedFile:
 
 
 def _graphs(path: Path, folder: Path, mapping: dict[Any, Any]) -> dict[str, Graph]:
-    if mapping and set(mapping) != {'template', 'search'}:
+    if mapping and not mapping.keys() >= _ALWAYS:
         raise PackageError(
             f"{path}: 'graphs' must hold template and search, not {_shown(list(mapping))}"
+        )
+    if not all(isinstance(name, str) and name.isidentifier() for name in mapping):
+        raise PackageError(
+            f"{path}: the names in 'graphs' must be words, not {_shown(list(mapping))}"
         )
     return {name: _graph(path, folder, name, item) for name, item in mapping.items()}
 
@@ -237,6 +266,10 @@ def _confidence(path: Path, mapping: dict[str, Any]) -> dict[str, float]:
     if not 0.0 <= thresholds['lost'] <= thresholds['sure'] <= 1.0:
         raise PackageError(f'{path}: confidence needs 0 <= lost <= sure <= 1, not {thresholds}')
     return thresholds
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size > 0 for size in value)
 
 
 def _is_plain_name(file: str) -> bool:

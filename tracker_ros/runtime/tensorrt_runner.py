@@ -193,7 +193,7 @@ class TensorRtEngine(Engine):
             self._template = _TemplateCall(template, self._memory, self._stream)
             self._held = held.pop_all()
 
-    def template(self, template: Image, **others: Image) -> object:
+    def template(self, template: Image, **others: NDArray[Any]) -> object:
         self._check_open()
         buffers = self._spare.pop() if self._spare else self._template.new_buffers(self._memory)
         target = _Target(self._spare, buffers)

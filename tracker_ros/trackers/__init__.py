@@ -17,6 +17,7 @@ from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError
 from tracker_ros.trackers.csrt import Csrt
 from tracker_ros.trackers.mixformer_v2 import MixFormerV2
 from tracker_ros.trackers.nanotrack import NanoTrack
+from tracker_ros.trackers.simtrack import SimTrack
 from tracker_ros.trackers.vittrack import VitTrack
 
 __all__ = ['FAMILIES', 'Box', 'Estimate', 'Tracker', 'TrackerError', 'create']
@@ -25,6 +26,7 @@ FAMILIES: dict[str, type[Tracker]] = {
     'csrt': Csrt,
     'mixformer_v2': MixFormerV2,
     'nanotrack': NanoTrack,
+    'simtrack': SimTrack,
     'vittrack': VitTrack,
 }
 """Model family, as ``model.yaml`` names it, to the class that runs it."""

@@ -12,21 +12,19 @@ import time
 
 import numpy as np
 
-from tracker_ros.geometry import Box, Image, box_from_stark, stark_crop
+from tracker_ros.geometry import Box, Image, box_from_stark
 from tracker_ros.runtime.engine import Engine, Tensors
 from tracker_ros.runtime.package import ModelPackage
-from tracker_ros.trackers.contract import Estimate, NetworkTracker
+from tracker_ros.trackers.contract import Estimate
+from tracker_ros.trackers.stark import StarkTracker
 
 
-class MixFormerV2(NetworkTracker):
+class MixFormerV2(StarkTracker):
     def __init__(self, package: ModelPackage, engine: Engine | None) -> None:
         super().__init__(package, engine)
-        inputs, constants = package.inputs, package.constants
-        self._template_size = (float(inputs['template_factor']), int(inputs['template_px']))
-        self._search_size = (float(inputs['search_factor']), int(inputs['search_px']))
+        constants = package.constants
         self._interval = int(constants['update_interval_frames'])
         self._update_score = float(constants['update_score'])
-        self._margin_px = float(constants['clip_margin_px'])
         self._frame = 0
         self._first = self._online = self._candidate = np.zeros((1, 1, 3), np.uint8)
         self._best_score = -1.0
@@ -60,16 +58,7 @@ class MixFormerV2(NetworkTracker):
         self._frame = 0
         return self._engine.template(self._first, online=self._online)
 
-    def _template_crop(self, image: Image, box: Box) -> Image:
-        return stark_crop(image, box, *self._template_size)[0]
-
-    def _search_crop(self, image: Image) -> tuple[Image, int]:
-        return stark_crop(image, self._box, *self._search_size)
-
     def _decode(self, outputs: Tensors, side: int) -> Estimate:
         cx, cy, w, h = (float(value) for value in outputs['box'][0])
         box = box_from_stark(cx, cy, w, h, self._box, side)
         return Estimate(box, float(outputs['score'][0]))
-
-    def _held(self, box: Box, width: int, height: int) -> Box:
-        return box.clipped(width, height, self._margin_px)
