@@ -5,7 +5,7 @@
 
     python benchmarks/latency.py --model vittrack --json out/latency.json
 
-This process is the camera and the consumer; the tracker node is ananother. A third process, the
+This process is the camera and the consumer; the tracker node is another. A third process, the
 relay, takes the same images and answers each at once with an empty detection: the floor that
 the transport sets. Both are measured in the same run, in turns of a few seconds, so that what
 else the machine does falls on both. The node's own share (all of its work but inference) is read
@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
@@ -32,16 +31,20 @@ from sensor_msgs.msg import Image
 from tqdm import tqdm
 from vision_msgs.msg import Detection2D
 
+from tracker_ros.cli.bench import image_size
+from tracker_ros.evaluation.machine import QUIET_CORES, Watch
+from tracker_ros.evaluation.speed import moving_patch
 from tracker_ros.geometry import Box
+from tracker_ros.ros.messages import nanoseconds
 from tracker_ros.ros.processes import Child, ProcessError
 from tracker_ros.ros.qos import NEWEST_FRAME
-from tracker_ros.ros.rig import Rig, nanoseconds, running_node, to_stamp
+from tracker_ros.ros.rig import Rig, running_node, to_stamp
 
+FRAMES = 60
+"""After so many the pictures begin again."""
 TURN_FRAMES = 45
 SETTLING_FRAMES = 5
 """Left out at the begin of each turn: caches are cold after the other's turn."""
-QUIET_CORES = 0.15
-"""Other programs using less than this leave a turn quiet."""
 
 
 def main() -> int:
@@ -50,12 +53,12 @@ def main() -> int:
     if args.as_relay:
         return relay()
     width, height = args.size
-    frames, box = moving_patch(width, height)
+    frames, boxes = moving_patch(width, height, FRAMES)
     try:
         with running_node({'model': args.model, 'threads': args.threads}, args.domain_id) as rig:
             command = [sys.executable, __file__, '--as-relay']
             with Child('relay', command, dict(os.environ)) as child:
-                result = measure(rig, Floor(rig, child), frames, box, args)
+                result = measure(rig, Floor(rig, child), frames, boxes[0], args)
     except ProcessError as error:
         print(f'latency: {error}', file=sys.stderr)
         return 1
@@ -84,34 +87,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--domain-id', type=int, help='ROS domain (default: a free one)')
     parser.add_argument('--as-relay', action='store_true', help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def image_size(text: str) -> tuple[int, int]:
-    """'1280x720' as (1280, 720)."""
-    width, height = text.lower().split('x')
-    return int(width), int(height)
-
-
-def moving_patch(width: int, height: int, count: int = 60) -> tuple[list[np.ndarray], Box]:
-    """BGR frames in which a textured patch goes there and back, and its box in the first.
-
-    Played over and over, the motion has no jump.
-    """
-    noise = np.random.default_rng(7)
-    small = noise.integers(40, 160, (height // 16, width // 16, 3)).astype(np.uint8)
-    ground = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    side = height // 8
-    patch = cv2.resize(
-        noise.integers(0, 255, (8, 8, 3)).astype(np.uint8), (side, side), fx=0, fy=0
-    )
-    frames = []
-    for index in range(count):
-        swing = np.sin(2 * np.pi * index / count)
-        x, y = round(width / 2 + width / 8 * swing), round(height / 2 + height / 16 * swing)
-        frame = ground.copy()
-        frame[y : y + side, x : x + side] = patch
-        frames.append(frame)
-    return frames, Box(float(round(width / 2)), float(round(height / 2)), float(side), float(side))
 
 
 class Floor:
@@ -207,15 +182,14 @@ def take_turn(
 ) -> Turn:
     """Publish TURN_FRAMES frames from number `first` on at the rate."""
     pids = [os.getpid(), rig.child.pid, floor.child.pid]
-    ours, all_busy, begin = cpu_seconds(pids), busy_seconds(), time.monotonic()
+    watch, begin = Watch(pids), time.monotonic()
     stamps = []
     for place in range(TURN_FRAMES):
         time.sleep(max(0.0, begin + place / rate_hz - time.monotonic()))
         # Made only now: a camera's image has just been written when it is published.
         stamps.append(publish(rig.make_image(frames[(first + place) % len(frames)])))
     time.sleep(2 / rate_hz)
-    others_s = (busy_seconds() - all_busy) - (cpu_seconds(pids) - ours)
-    return Turn(name, stamps[SETTLING_FRAMES:], others_s / (time.monotonic() - begin))
+    return Turn(name, stamps[SETTLING_FRAMES:], watch.others_cores())
 
 
 def quantiles(rig: Rig, floor: Floor, turns: list[Turn]) -> dict[str, Any] | None:
@@ -234,22 +208,6 @@ def quantiles(rig: Rig, floor: Floor, turns: list[Turn]) -> dict[str, Any] | Non
         'relay_one_way': ages_ms(floor.taken_ns, stamps['relay']),
         'others_cores': round(float(np.median([turn.others_cores for turn in turns])), 3),
     }
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """CPU time that these processes used so far."""
-    ticks = 0
-    for pid in pids:
-        # The name, in brackets, may hold spaces.
-        fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf('SC_CLK_TCK')
-
-
-def busy_seconds() -> float:
-    """CPU time that the machine's cores were not idle so far, stolen time included."""
-    user, nice, system, _, _, *rest = map(int, Path('/proc/stat').read_text().split()[1:9])
-    return (user + nice + system + sum(rest)) / os.sysconf('SC_CLK_TCK')
 
 
 def ages_ms(received_ns: dict[int, int], stamps: list[int]) -> dict[str, float]:

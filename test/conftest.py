@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ SHARED_FIXTURES = {'shared', 'parity_folder'}
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 101))
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts and ends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests mean the CPU. What needs a GPU is measured by benchmarks/gpu.py.
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 

@@ -191,6 +191,7 @@ def graphs(network: SimTrack) -> GraphPair:
 def manifest(network: SimTrack) -> dict[str, Any]:
     """Crop factors of the paper (section 4.1)."""
     variant = network.variant
+    first = variant.template_grid**2 + 1
     template_factor, search_factor = _FACTORS.get(variant.patch_px, (2.0, 4.0))
     return {
         'summary': f'SimTrack, {_summary(variant)}, search {variant.search_px} px',
@@ -202,6 +203,12 @@ def manifest(network: SimTrack) -> dict[str, Any]:
             'template_values': {'box': [4]},
         },
         'constants': {'clip_margin_px': 10},
+        # From the target to the search region in the last layer in which the target asks.
+        'attention': {
+            'softmax': variant.depth - 2,
+            'queries': [0, variant.template_grid**2],
+            'keys': [first, first + variant.search_grid**2],
+        },
         # How far the corners' distributions are gathered; not calibrated.
         'confidence': {'lost': 0.2, 'sure': 0.5},
     }

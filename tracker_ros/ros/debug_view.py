@@ -17,7 +17,11 @@ from tracker_ros.geometry import Image as Pixels
 from tracker_ros.ros.images import to_compressed_message, to_message
 from tracker_ros.ros.parameters import Parameters
 from tracker_ros.ros.worker import NewestWins
-from tracker_ros.tracking import Observation
+from tracker_ros.runtime.engine import EngineError
+from tracker_ros.trackers import TrackerError
+from tracker_ros.trackers.insight import Insight
+from tracker_ros.tracking import Observation, State
+from tracker_ros.tracking.heat import Explainer
 from tracker_ros.tracking.overlay import draw
 
 
@@ -29,6 +33,7 @@ class View:
     pixels: Pixels
     observation: Observation
     note: str
+    insight: Insight | None
 
 
 class DebugView:
@@ -38,9 +43,12 @@ class DebugView:
         self,
         node: LifecycleNode,
         parameters: Callable[[], Parameters],
+        explainer: Explainer,
         failed: Callable[[Exception], None],
     ) -> None:
         self._parameters = parameters
+        self._explainer = explainer
+        self._failed = failed
         # Reliable, so that RViz and rqt, which ask for it by default, are served as well.
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         self._raw = node.create_lifecycle_publisher(Image, '~/debug_image', qos)
@@ -73,6 +81,11 @@ class DebugView:
             picture = cv2.resize(view.pixels, (width, height), interpolation=cv2.INTER_AREA)
         else:
             picture = view.pixels.copy()
+        if parameters.debug_overlay != 'none' and view.observation.state is not State.IDLE:
+            try:
+                self._explainer.draw(picture, view.insight, parameters.debug_overlay, scale)
+            except (TrackerError, EngineError) as error:
+                self._failed(error)
         draw(picture, view.observation, view.note, scale)
         if self._raw.get_subscription_count():
             self._raw.publish(to_message(picture, view.header))

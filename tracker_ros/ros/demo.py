@@ -30,8 +30,9 @@ from tracker_ros.arguments import box as box_argument
 from tracker_ros.evaluation.sequences import SequenceError, read_boxes
 from tracker_ros.footage import FootageError, open_footage
 from tracker_ros.geometry import Box
+from tracker_ros.ros.messages import nanoseconds
 from tracker_ros.ros.processes import Child, ProcessError, node_command
-from tracker_ros.ros.rig import Rig, nanoseconds, running_node
+from tracker_ros.ros.rig import Rig, running_node
 from tracker_ros.tracking import Observation, State
 from tracker_ros.tracking.overlay import draw, draw_box
 

@@ -101,3 +101,7 @@ def is_zero(stamp: Time) -> bool:
 
 def seconds(stamp: Time) -> float:
     return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def nanoseconds(stamp: Time) -> int:
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)

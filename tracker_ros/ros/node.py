@@ -23,6 +23,7 @@ from typing import Any
 # Set before OpenCV is loaded: a compressed image must not claim more pixels than a camera has.
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(1 << 26))
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
@@ -58,6 +59,7 @@ from tracker_ros.ros.messages import (
     box_of,
     checked_id,
     is_zero,
+    nanoseconds,
     seconds,
 )
 from tracker_ros.ros.program import ros_program
@@ -68,12 +70,19 @@ from tracker_ros.runtime.engine import EngineError, NotReadyError
 from tracker_ros.runtime.package import PackageError
 from tracker_ros.trackers import TrackerError, create
 from tracker_ros.tracking import BoxError, Observation, Session, State
+from tracker_ros.tracking.heat import Explainer
+from tracker_ros.tracking.history import History, run_forward
 from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
 
 # A start that takes longer than this is answered as failed; networks need milliseconds.
 _START_TIMEOUT_S = 10.0
 _STATE_PERIOD_S = 1.0
+# A start in an older image runs forward to the newest within about this time.
+_CATCH_UP_S = 1.0
+# Stamps this far after the newest image are taken for it: they were made by hand, or by a clock
+# that is a little ahead.
+_AHEAD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,17 @@ class Arrival:
 
     message: Image | CompressedImage
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """How a start went; `observation` is that of the image of the start."""
+
+    observation: Observation
+    words: str
+    frame_age_s: float
+    catch_up_frames: int
+    catch_up_s: float
 
 
 Transition = Callable[['TrackerNode', LifecycleState], TransitionCallbackReturn]
@@ -121,6 +141,7 @@ class TrackerNode(LifecycleNode):
         self._is_configured = self._is_active = False
         self._newest: Arrival | None = None
         self._newest_info: CameraInfo | None = None
+        self._history: History[Arrival] = History(0.0, 0)
         self._enabled = True
         self._seen = 0
         self._processed = 0
@@ -151,7 +172,9 @@ class TrackerNode(LifecycleNode):
         self._detections_out = self._publisher(Detection2DArray, '~/detections', few)
         self._state_out = self._publisher(TrackerState, '~/state', latched)
         self._diagnostics_out = self._publisher(DiagnosticArray, '/diagnostics', 10)
-        self._debug = DebugView(self, lambda: self.parameters, self._on_debug_failure)
+        self._debug = DebugView(
+            self, lambda: self.parameters, Explainer(tracker), self._on_debug_failure
+        )
         self._configured.callback(self._debug.destroy)
         self._writer = DetectionWriter()
         self._state_message = TrackerState(model=parameters.model, runtime=tracker.runtime)
@@ -198,6 +221,7 @@ class TrackerNode(LifecycleNode):
         )
         self._activated.callback(self.destroy_timer, ticker)
         self._is_active = True
+        self._limit_history()
         self._worker.call(self._publish_state)
         return result
 
@@ -248,6 +272,7 @@ class TrackerNode(LifecycleNode):
         self._dropped_before += self._worker.replaced
         self._is_active = False
         self._newest = self._newest_info = None
+        self._history.clear()
         self._session.stop('the node is not active')
         if self.context.ok():
             self._publish_state()
@@ -274,8 +299,14 @@ class TrackerNode(LifecycleNode):
         arrival = Arrival(message, time.perf_counter())
         self._newest = arrival
         self._seen += 1
+        if not is_zero(message.header.stamp):
+            self._history.add(nanoseconds(message.header.stamp), arrival, len(message.data))
         if self._is_active and self._enabled:
             self._worker.offer(arrival)
+
+    def _limit_history(self) -> None:
+        self._history.longest_s = self.parameters.history_s
+        self._history.most_bytes = 10**6 * self.parameters.history_mb
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._newest_info = message
@@ -291,11 +322,9 @@ class TrackerNode(LifecycleNode):
                     'the node is paused; call ~/enable with data: true first',
                 )
             # What can be refused at once is not kept waiting for the frame in work.
-            arrival = self._frame_for(request)
+            arrivals = self._frames_for(request)
             target_id, box = checked_id(request.target_id), box_of(request.bbox)
-            observation, words = _answer_of(
-                worker, lambda: self._start(arrival, box, target_id, request)
-            )
+            started = _answer_of(worker, lambda: self._start(arrivals, box, target_id, request))
         except Exception as error:  # a caller gets an answer, whatever went wrong
             response.success = False
             response.code, response.message = _refusal(error, InitTarget.Response.TRACKER_FAILED)
@@ -303,10 +332,13 @@ class TrackerNode(LifecycleNode):
             return response
         response.success = True
         response.code = InitTarget.Response.OK
-        response.target_id = observation.target_id
-        response.score = observation.score
-        response.message = words
-        self.get_logger().info(f'{observation.target_id}: {words}')
+        response.target_id = started.observation.target_id
+        response.score = started.observation.score
+        response.message = started.words
+        response.frame_age_s = started.frame_age_s
+        response.catch_up_frames = started.catch_up_frames
+        response.catch_up_s = started.catch_up_s
+        self.get_logger().info(f'{response.target_id}: {response.message}')
         return response
 
     def _on_stop(
@@ -340,8 +372,11 @@ class TrackerNode(LifecycleNode):
             )
         return self._worker
 
-    def _frame_for(self, request: InitTarget.Request) -> Arrival:
-        """The image that `request` starts on. Raises RequestError for one that cannot start."""
+    def _frames_for(self, request: InitTarget.Request) -> list[Arrival]:
+        """The image that `request` starts in, and those that came since.
+
+        Raises RequestError for a request that cannot be met.
+        """
         arrival = self._newest
         if arrival is None:
             raise RequestError(
@@ -362,7 +397,34 @@ class TrackerNode(LifecycleNode):
                 f'the model {self.parameters.model!r} takes no text, but text is '
                 f'{request.text[:60]!r}; leave it empty or choose a model that does',
             )
-        return arrival
+        if is_zero(request.header.stamp):
+            return [arrival]
+        return self._kept_since(request.header.stamp)
+
+    def _kept_since(self, stamp: Time) -> list[Arrival]:
+        history = self._history
+        kept = history.since(nanoseconds(stamp))
+        if not kept:
+            raise RequestError(
+                InitTarget.Response.NO_IMAGE,
+                'header.stamp names an image, but none is kept: history_s is '
+                f'{self.parameters.history_s:g}, history_mb {self.parameters.history_mb}, and '
+                'images need stamps; leave the stamp at zero to start in the newest image',
+            )
+        beside_s = 1e-9 * (nanoseconds(stamp) - kept[0].stamp_ns)
+        # A stamp that is not an image's own counts for the nearest one.
+        between_s = history.span_s / max(1, len(history) - 1)
+        if not -max(between_s, 1e-3) <= beside_s <= _AHEAD_S:
+            where = 'after the newest' if beside_s > 0 else 'before the oldest'
+            raise RequestError(
+                InitTarget.Response.NO_IMAGE,
+                f'header.stamp {seconds(stamp):.3f} is {abs(beside_s):.3f} s {where} '
+                f'image kept, of {len(history)} from '
+                f'the last {history.span_s:.3f} s; answer sooner, raise history_s '
+                f'({self.parameters.history_s:g}) and history_mb ({self.parameters.history_mb}), '
+                'or leave the stamp at zero to start in the newest image',
+            )
+        return [each.item for each in kept]
 
     # -- the worker's thread ------------------------------------------------------------------
 
@@ -375,6 +437,7 @@ class TrackerNode(LifecycleNode):
             return
         pixels = self._pixels(arrival)
         decoded_s = time.perf_counter()
+        self._keep_insight()
         observation = session.step(pixels) if following else session.observation
         if following:
             self._publish(arrival, observation)
@@ -390,12 +453,14 @@ class TrackerNode(LifecycleNode):
         self._show(arrival, pixels, observation)
 
     def _start(
-        self, arrival: Arrival, box: Box, target_id: str, request: InitTarget.Request
-    ) -> tuple[Observation, str]:
-        """Start on `arrival`; returns the observation and words for the caller."""
+        self, arrivals: list[Arrival], box: Box, target_id: str, request: InitTarget.Request
+    ) -> Started:
+        """Start in the first of `arrivals` and run forward to the last."""
+        first, last = arrivals[0], arrivals[-1]
         try:
-            pixels = self._pixels(arrival)
-            observation = self._session.start(
+            pixels = self._pixels(first)
+            self._keep_insight()
+            start = self._session.start(
                 pixels, box, target_id, request.text or None, self.parameters.smallest_box_px
             )
         except BoxError as error:
@@ -404,10 +469,31 @@ class TrackerNode(LifecycleNode):
             # A start that fails half-way leaves no target.
             self._publish_state()
             raise
+        began_s = time.perf_counter()
+        try:
+            count = run_forward(arrivals[1:], self._step_unseen, _CATCH_UP_S)
+            pixels = pixels if last is first else self._pixels(last)
+        except Exception as error:
+            self._session.stop(f'the start failed: {error}')
+            self._publish_state()
+            raise
+        took_s = time.perf_counter() - began_s if count else 0.0
         self._worker.take()
-        self._publish(arrival, observation)
-        self._show(arrival, pixels, observation)
-        return observation, self._words_of_start(request, arrival, observation)
+        self._publish(last, self._session.observation)
+        self._show(last, pixels, self._session.observation)
+        age_s = seconds(last.message.header.stamp) - seconds(first.message.header.stamp)
+        words = self._words_of_start(request, first, start)
+        if count:
+            words += f'; ran through {count} images in {took_s:.3f} s, to the newest'
+        return Started(start, words, age_s, count, took_s)
+
+    def _step_unseen(self, arrival: Arrival) -> None:
+        """Follow the target through an image that nobody waits for an answer to."""
+        try:
+            self._session.step(self._pixels(arrival))
+        except ImageError as error:
+            self._refused += 1
+            self._say_once(f'image refused: {error}')
 
     def _words_of_start(
         self, request: InitTarget.Request, arrival: Arrival, observation: Observation
@@ -416,8 +502,13 @@ class TrackerNode(LifecycleNode):
         x, y, w, h = observation.box.xywh()
         words = f'started at x={x:.1f} y={y:.1f} w={w:.1f} h={h:.1f}'
         if not is_zero(request.header.stamp):
-            late_s = seconds(arrival.message.header.stamp) - seconds(request.header.stamp)
-            words += f', on a frame {late_s:.3f} s after the one asked for'
+            stamp, newest = arrival.message.header.stamp, self._newest
+            if newest is not None:
+                age_s = seconds(newest.message.header.stamp) - seconds(stamp)
+                words += f' in the image of {age_s:.3f} s ago'
+            beside_s = seconds(request.header.stamp) - seconds(stamp)
+            if abs(beside_s) > 1e-6:
+                words += f', the nearest to the stamp, {abs(beside_s):.3f} s beside it'
         if observation.score < self._session.thresholds.sure:
             words += (
                 f'; the score is only {observation.score:.2f}: choose a tighter box if it fails'
@@ -481,10 +572,16 @@ class TrackerNode(LifecycleNode):
             return math.nan
         return 1e-9 * now.nanoseconds - seconds(header.stamp)
 
+    def _keep_insight(self) -> None:
+        """Only for who looks: it is no matter of tracking."""
+        is_shown = self.parameters.debug_overlay != 'none' and self._debug.is_watched()
+        self._session.tracker.keeps_insight = is_shown
+
     def _show(self, arrival: Arrival, pixels: Pixels, observation: Observation) -> None:
         if self._debug.is_watched():
             note = f'{self.parameters.model}  {1e3 * self._session.tracker.inference_s:.1f} ms'
-            self._debug.show(View(arrival.message.header, pixels, observation, note))
+            insight = self._session.tracker.insight
+            self._debug.show(View(arrival.message.header, pixels, observation, note, insight))
 
     def _on_failure(self, error: Exception) -> None:
         """A frame could not be answered: say why once, and go on with the next."""
@@ -501,7 +598,7 @@ class TrackerNode(LifecycleNode):
 
     def _on_debug_failure(self, error: Exception) -> None:
         if self.context.ok():
-            self._say_once(f'no debug image: {type(error).__name__}: {error}')
+            self._say_once(f'debug image: {type(error).__name__}: {error}')
 
     def _say_once(self, text: str) -> None:
         # Bounded, because hostile images could make a new text each.
@@ -539,6 +636,8 @@ class TrackerNode(LifecycleNode):
             'frames processed': self._processed,
             'frames dropped': self._dropped(),
             'frames refused': self._refused,
+            'images kept': f'{len(self._history)} in {self._history.span_s:.2f} s, '
+            f'{1e-6 * self._history.size_bytes:.0f} MB',
             'camera_info': f'{info.width} x {info.height}' if info else 'none',
             **self._times.summary(),
         }
@@ -578,6 +677,7 @@ class TrackerNode(LifecycleNode):
         self.parameters = parameters = node_parameters.read(self)
         if self._is_active:
             self._images.silent_after_s = parameters.image_timeout_s
+            self._limit_history()
         if self._is_configured:
             self._session.configure(
                 parameters.thresholds(self._session.tracker.package.confidence),

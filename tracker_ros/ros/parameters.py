@@ -18,6 +18,7 @@ from rclpy.node import Node
 from tracker_ros.resources import share_path
 from tracker_ros.runtime.engine import RUNTIMES
 from tracker_ros.tracking import Patience, Thresholds
+from tracker_ros.tracking.heat import LAYERS
 
 
 def _parameter(
@@ -58,6 +59,10 @@ class Parameters:
     image_timeout_s: float = _parameter(
         'time without an image after which a warning explains why [s]', 0.1, 3600.0
     )
+    history_s: float = _parameter(
+        'how long images are kept, for targets that start in one of them [s]', 0.0, 60.0
+    )
+    history_mb: int = _parameter('most memory for these images [MB]', 1, 65536)
     smallest_box_px: float = _parameter(
         'smallest side of a box that a target may start with [px]', 1.0, 1000.0
     )
@@ -73,6 +78,9 @@ class Parameters:
     sure_after_frames: int = _parameter('frames in a row until TRACKING again', 1, 1000)
     debug_scale: float = _parameter('size of the debug image / size of the image', 0.05, 1.0)
     debug_jpeg_quality: int = _parameter('JPEG quality of debug_image/compressed', 1, 100)
+    debug_overlay: str = _parameter(
+        'what of the network is drawn into the debug image', choices=('none', *LAYERS)
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -37,6 +37,7 @@ from vision_msgs.msg import Detection2D
 from tracker_ros.geometry import Box
 from tracker_ros.ros.calls import call
 from tracker_ros.ros.images import to_message
+from tracker_ros.ros.messages import nanoseconds
 from tracker_ros.ros.processes import Child, ProcessError, dds_environment, node_command
 from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
@@ -263,11 +264,6 @@ def running_node(
 def to_stamp(stamp_ns: int) -> Time:
     """Nanoseconds as a message."""
     return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-
-
-def nanoseconds(stamp: Time) -> int:
-    """A message as nanoseconds."""
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
 @contextmanager

@@ -7,13 +7,19 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tracker_ros.geometry import Box, Image
+from tracker_ros.geometry import Box, Image, RotatedBox
 from tracker_ros.runtime.engine import Engine, Tensors
 from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.trackers.insight import Insight
+
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+"""All of a crop, in parts of it."""
 
 
 class TrackerError(Exception):
@@ -22,19 +28,35 @@ class TrackerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One frame's answer: the box in image pixels and the model's own score in [0, 1]."""
+    """One frame's answer: the box in image pixels and the model's own score in [0, 1].
+
+    mask: (H, W) uint8, 255 for pixels of the target; outline: the smallest box around it, at any
+    angle. Both only from a tracker that `gives_mask`, and is told that they are wanted.
+    """
 
     box: Box
     score: float
+    mask: Image | None = field(default=None, compare=False, repr=False)
+    outline: RotatedBox | None = None
 
 
 class Tracker(ABC):
     """One target of one model. Images are (H, W, 3) uint8 BGR and are only read."""
 
+    gives_mask = False
+    """Whether the target's mask can be had of it."""
+
+    wants_mask = False
+    """Set to have it from the next `step` on; it costs time."""
+
     def __init__(self, package: ModelPackage, engine: Engine | None) -> None:
         self.package = package
         self.inference_s = 0.0
         """Time that the last `start` or `step` spent in the network, in seconds."""
+        self.keeps_insight = False
+        """Whether `insight` is kept; it costs a copy of the outputs a frame."""
+        self.insight: Insight | None = None
+        """What the network saw and answered in the newest frame, where that is kept."""
 
     @property
     def runtime(self) -> str:
@@ -85,9 +107,17 @@ class NetworkTracker(Tracker):
         super().__init__(package, engine)
         if engine is None:
             raise TrackerError(f'{package.folder} has no graphs; its network cannot run')
+        self.crop_s = 0.0
+        """Time that the newest search crop took, in seconds."""
         self._engine = engine
         self._cached: object = None
+        self._templates: dict[str, NDArray[Any]] = {}
         self._box = Box(0.0, 0.0, 1.0, 1.0)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network."""
+        return self._engine
 
     @property
     def runtime(self) -> str:
@@ -119,12 +149,15 @@ class NetworkTracker(Tracker):
 
     def _look(self, image: Image) -> Estimate:
         """Find the target around the last box, without taking note of it."""
+        started = time.perf_counter()
         crop, side = self._search_crop(image)
         began = time.perf_counter()
+        self.crop_s = began - started
         outputs = self._engine.search(crop, self._cached)
         self.inference_s = time.perf_counter() - began
         with np.errstate(all='ignore'):
             estimate = self._decode(outputs, side)
+            self.insight = self._insight_of(crop, side, outputs) if self.keeps_insight else None
         # A network fed with anything may answer with anything; the state must survive it.
         if not (estimate.box.is_finite() and math.isfinite(estimate.score)):
             return Estimate(self._box, 0.0)
@@ -138,9 +171,37 @@ class NetworkTracker(Tracker):
     def search_around(self, box: Box) -> None:
         self._box = box
 
+    def _insight_of(self, crop: Image, side: int, outputs: Tensors) -> Insight:
+        window = Box.from_center(self._box.cx, self._box.cy, side, side)
+        found = self._response(outputs)
+        response, part = found if found is not None else (None, WHOLE)
+        return Insight(
+            window=window,
+            search=crop,
+            templates=self._templates,
+            response=response,
+            response_window=Box(
+                window.x + part.x * side, window.y + part.y * side, part.w * side, part.h * side
+            ),
+            edges=self._edges(outputs),
+        )
+
+    def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box] | None:
+        """The head's map (rows, columns) in [0, 1], and what it covers in parts of the crop."""
+        return None
+
+    def _edges(self, outputs: Tensors) -> NDArray[np.float64] | None:
+        """The distributions (4, bins) of the left, right, top and bottom side over the crop."""
+        return None
+
     def _make_templates(self, image: Image, box: Box) -> object:
         """What the engine keeps of the target in `box`."""
-        return self._engine.template(self._template_crop(image, box))
+        return self._encode(self._template_crop(image, box))
+
+    def _encode(self, template: Image, **others: NDArray[Any]) -> object:
+        """Run the template graph."""
+        self._templates = {'template': template, **others}
+        return self._engine.template(**self._templates)
 
     def _held(self, box: Box, width: int, height: int) -> Box:
         """The box held to an image of this size, as the family does it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracker_ros.geometry import Box, Image, box_from_stark
 from tracker_ros.runtime.engine import Engine, Tensors
@@ -47,7 +48,7 @@ class MixFormerV2(StarkTracker):
         """Take the candidate; without a confident frame that is the first template again."""
         self._online = self._candidate
         began = time.perf_counter()
-        self._cached = self._engine.template(self._first, online=self._online)
+        self._cached = self._encode(self._first, online=self._online)
         self.inference_s += time.perf_counter() - began
         self._candidate = self._first
         self._best_score = -1.0
@@ -56,9 +57,12 @@ class MixFormerV2(StarkTracker):
         self._first = self._online = self._candidate = self._template_crop(image, box)
         self._best_score = -1.0
         self._frame = 0
-        return self._engine.template(self._first, online=self._online)
+        return self._encode(self._first, online=self._online)
 
     def _decode(self, outputs: Tensors, side: int) -> Estimate:
-        cx, cy, w, h = (float(value) for value in outputs['box'][0])
+        cx, cy, w, h = outputs['box'][0].tolist()
         box = box_from_stark(cx, cy, w, h, self._box, side)
         return Estimate(box, float(outputs['score'][0]))
+
+    def _edges(self, outputs: Tensors) -> NDArray[np.float64]:
+        return outputs['sides'][0].astype(np.float64)

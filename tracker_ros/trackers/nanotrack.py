@@ -9,6 +9,7 @@ target) and the distances from the cell's point to the four sides of the box, in
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracker_ros.geometry import Box
 from tracker_ros.runtime.engine import Engine, Tensors
@@ -58,3 +59,10 @@ class NanoTrack(PysotTracker):
             last.h + (heights[cell] / scale - last.h) * rate,
         )
         return Estimate(moved, score)
+
+    def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
+        """The probability of the target in each cell, around the cell's point."""
+        stride = (self._points[1] - self._points[0]) / self._search_px
+        first = 0.5 + self._points[0] / self._search_px - stride / 2
+        side = stride * len(self._points)
+        return target_probability(*outputs['score'][0]), Box(first, first, side, side)

@@ -30,13 +30,21 @@ class SimTrack(StarkTracker):
         # The official tests cut the corner to a whole pixel, and only the corner.
         corner = [int(size_px / 2 - width / 2), int(size_px / 2 - height / 2)]
         inside = np.array([*corner, width, height], np.float32) / np.float32(size_px)
-        return self._engine.template(crop, box=inside)
+        return self._encode(crop, box=inside)
 
     def _decode(self, outputs: Tensors, side: int) -> Estimate:
         cx, cy, w, h = (float(value) for value in outputs['box'][0])
         known = [_known(corner.astype(np.float64)) for corner in outputs['corners'][0]]
         box = box_from_stark(cx, cy, w, h, self._box, side)
         return Estimate(box, float(np.sqrt(np.prod(known))))
+
+    def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
+        """Both corners in one map, each with its best cell at 1."""
+        corners = outputs['corners'][0].astype(np.float64)
+        shares = corners / corners.max(axis=(1, 2), keepdims=True)
+        # A cell stands for the coordinate of its upper left corner.
+        half = 0.5 / corners.shape[-1]
+        return shares.max(axis=0), Box(-half, -half, 1.0, 1.0)
 
 
 def _known(shares: NDArray[np.float64]) -> float:

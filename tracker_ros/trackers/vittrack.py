@@ -9,11 +9,12 @@ fraction of the crop, and the offset of the box centre from the cell's corner in
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracker_ros.geometry import Box, Image, box_from_stark, stark_crop
 from tracker_ros.runtime.engine import Engine, Tensors
 from tracker_ros.runtime.package import ModelPackage
-from tracker_ros.trackers.contract import Estimate, NetworkTracker
+from tracker_ros.trackers.contract import WHOLE, Estimate, NetworkTracker
 
 
 class VitTrack(NetworkTracker):
@@ -48,3 +49,6 @@ class VitTrack(NetworkTracker):
             side,
         )
         return Estimate(box, float(scores[row, column]))
+
+    def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
+        return outputs['score'][0, 0].astype(np.float64), WHOLE
