@@ -4,6 +4,7 @@
 
 import itertools
 import math
+import re
 import signal
 import threading
 
@@ -32,7 +33,7 @@ from tracker_ros.cli import main
 from tracker_ros.geometry import Box
 from tracker_ros.ros import node as node_module
 from tracker_ros.ros.debug_view import DebugView
-from tracker_ros.ros.images import to_compressed_message, to_message
+from tracker_ros.ros.images import to_bgr, to_compressed_message, to_message
 from tracker_ros.ros.messages import set_box
 from tracker_ros.ros.node import TrackerNode
 from tracker_ros.ros.processes import Child, dds_environment, node_command
@@ -430,6 +431,45 @@ def test_a_lost_target_has_empty_results_and_is_found_again(scripted):
     assert bench.state.reason.startswith('recovered')
 
 
+def shown(bench, header):
+    """The debug image of the frame with this header, and its pixels."""
+    pictures = bench.received['debug']
+    bench.until(lambda: any(each.header == header for each in pictures))
+    return to_bgr(next(each for each in pictures if each.header == header))
+
+
+def test_the_debug_image_shows_what_the_network_looks_at(bench, package):
+    bench = bench(model=package)
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    bare = shown(bench, bench.track(square.at(60, 50)).header)
+    assert bench.set(debug_overlay='response')[0].successful
+    bench.track(square.at(60, 50))  # what is on its way may be drawn as before
+    warm = shown(bench, bench.track(square.at(60, 50)).header)
+    # Beside the words at the top, all that is new lies in the search window of 4 times the square.
+    changed = (warm != bare).any(axis=2)
+    assert changed[50:90, 60:100].mean() > 0.5
+    assert not changed[40:, 165:].any()
+    assert bench.set(debug_overlay='none')[0].successful
+    bench.track(square.at(60, 50))
+    again = shown(bench, bench.track(square.at(60, 50)).header)
+    assert (again[40:] == bare[40:]).all()
+
+
+def test_a_model_that_shows_nothing_is_followed_all_the_same(bench):
+    bench = bench(model='csrt', debug_overlay='attention')
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    shown(bench, bench.track(square.at(62, 50)).header)
+    assert any('csrt has no network to look into' in text for text in bench.node._said)
+
+
 def test_compressed_images_are_followed(bench, package):
     bench = bench(model=package, image_transport='compressed', image_type=CompressedImage)
     square = Square()
@@ -463,14 +503,148 @@ def test_a_start_answers_its_own_frame(scripted):
     assert box_of(detection) == BOX
 
 
-def test_a_start_tells_how_much_later_its_frame_is(scripted):
-    bench = scripted()
-    bench.see(SURE)
-    stamp = bench.node._newest.message.header.stamp
-    asked = Header(stamp=Time(sec=stamp.sec - 2, nanosec=stamp.nanosec), frame_id='camera')
-    answer = bench.init(header=asked)
+# Starting in the image that the operator saw
+
+
+def moving(bench, count=8, step_ms=33):
+    """A square that moves, seen by the node; returns each picture's header."""
+    square = Square()
+    headers = []
+    for number in range(count):
+        picture = to_message(square.at(20 + 12 * number, 50), Header(frame_id='camera'))
+        picture.header.stamp = Time(sec=100, nanosec=number * step_ms * 1_000_000)
+        headers.append(bench.see(picture))
+    return headers
+
+
+def test_a_start_is_made_in_the_image_of_its_stamp(bench, package):
+    """A box drawn 7 images ago, where the square is long gone, finds it in the newest."""
+    bench = bench(model=package)
+    headers = moving(bench)
+    answer = bench.init(Square().box(20, 50), header=headers[0])
+    assert answer.success, answer.message
+    assert answer.frame_age_s == pytest.approx(0.231, abs=1e-6)
+    assert answer.catch_up_frames == 7
+    assert answer.catch_up_s > 0
+    assert 'in the image of 0.231 s ago' in answer.message
+    assert 'ran through 7 images' in answer.message
+    bench.until(lambda: bench.received['detection'])
+    (detection,) = bench.received['detection']
+    assert detection.header == headers[-1]
+    assert box_of(detection).iou(Square().box(20 + 12 * 7, 50)) > 0.6
+    assert bench.state.state == TrackerState.TRACKING
+
+
+def test_the_same_box_in_the_newest_image_would_miss(bench, package):
+    """What the stamp is good for."""
+    bench = bench(model=package)
+    moving(bench)
+    answer = bench.init(Square().box(20, 50))
+    assert (answer.frame_age_s, answer.catch_up_frames, answer.catch_up_s) == (0.0, 0, 0.0)
+    bench.until(lambda: bench.received['detection'])
+    assert box_of(bench.received['detection'][-1]).iou(Square().box(20 + 12 * 7, 50)) == 0
+
+
+def test_a_stamp_beside_the_images_takes_the_nearest_and_says_so(bench, package):
+    bench = bench(model=package)
+    headers = moving(bench)
+    stamp = Time(sec=100, nanosec=headers[2].stamp.nanosec + 5_000_000)
+    answer = bench.init(Square().box(44, 50), header=Header(stamp=stamp))
     assert answer.success
-    assert ', on a frame 2.000 s after the one asked for' in answer.message
+    assert answer.catch_up_frames == 5
+    assert 'the nearest to the stamp, 0.005 s beside it' in answer.message
+
+
+@pytest.mark.parametrize(
+    ('stamp', 'words'),
+    [
+        (
+            Time(sec=99),
+            r'99.000 is 1.000 s before the oldest image kept, of 8 from the last 0.231',
+        ),
+        (Time(sec=5), 'before the oldest'),
+        (Time(sec=103), r'is 2.769 s after the newest image kept'),
+    ],
+)
+def test_a_stamp_that_is_not_kept_is_refused_with_what_is(bench, package, stamp, words):
+    bench = bench(model=package)
+    moving(bench)
+    answer = bench.init(Square().box(20, 50), header=Header(stamp=stamp))
+    assert (answer.success, answer.code) == (False, INIT.NO_IMAGE)
+    assert re.search(words, answer.message)
+    assert 'leave the stamp at zero' in answer.message
+    assert bench.until_state(lambda state: True).state == TrackerState.IDLE
+
+
+def test_a_clock_a_little_ahead_means_the_newest(bench, package):
+    bench = bench(model=package)
+    headers = moving(bench)
+    stamp = Time(sec=100, nanosec=headers[-1].stamp.nanosec + 20_000_000)
+    answer = bench.init(Square().box(20 + 12 * 7, 50), header=Header(stamp=stamp))
+    assert answer.success
+    assert answer.catch_up_frames == 0
+
+
+@pytest.mark.parametrize('bounds', [{'history_s': 0.05}, {'history_mb': 1, 'history_s': 60.0}])
+def test_the_history_is_bounded(bench, package, bounds):
+    bench = bench(model=package, **bounds)
+    square = Square()
+    size = square.at(0, 0).nbytes
+    headers = moving(bench, count=2 + 10**6 // size)
+    assert bench.init(square.box(20, 50), header=headers[0]).code == INIT.NO_IMAGE
+    assert bench.node._history.span_s <= 0.05 or bench.node._history.size_bytes <= 10**6
+    assert bench.init(Square().box(20, 50), header=headers[-2]).success
+
+
+def test_the_history_can_be_shortened_while_it_runs(bench, package):
+    bench = bench(model=package)
+    headers = moving(bench)
+    assert bench.set(history_s=0.04)[0].successful
+    headers += moving(bench, count=9)[-1:]
+    assert bench.init(Square().box(20, 50), header=headers[0]).code == INIT.NO_IMAGE
+
+
+def test_images_without_stamps_start_in_the_newest_only(bench, package):
+    bench = bench(model=package)
+    bench.send(to_message(Square().at(60, 50), Header(frame_id='camera')))
+    bench.until(lambda: bench.node._newest)
+    answer = bench.init(Square().box(60, 50), header=Header(stamp=Time(sec=3)))
+    assert answer.code == INIT.NO_IMAGE
+    assert 'images need stamps' in answer.message
+    assert bench.init(Square().box(60, 50)).success
+
+
+def test_a_broken_image_on_the_way_is_passed_over(bench, package):
+    bench = bench(model=package)
+    headers = moving(bench, count=4)
+    square = Square()
+    broken = to_message(square.at(0, 0), Header(frame_id='camera'))
+    broken.encoding = 'dreams'
+    broken.header.stamp = Time(sec=100, nanosec=150_000_000)
+    bench.see(broken)
+    last = to_message(square.at(68, 50), Header(frame_id='camera'))
+    last.header.stamp = Time(sec=100, nanosec=180_000_000)
+    bench.see(last)
+    answer = bench.init(square.box(20, 50), header=headers[0])
+    assert answer.success, answer.message
+    assert answer.catch_up_frames == 5
+    bench.until(lambda: bench.received['detection'])
+    assert box_of(bench.received['detection'][-1]).iou(square.box(68, 50)) > 0.6
+
+
+def test_a_tracker_that_fails_on_the_way_leaves_no_target(scripted):
+    bench = scripted()
+    headers = moving(bench, count=3)
+
+    def fail(image):
+        if bench.tracker.starts:
+            raise TrackerError('no more')
+
+    bench.tracker.before = fail
+    answer = bench.init(header=headers[0])
+    assert answer.code == INIT.TRACKER_FAILED
+    assert 'no more' in answer.message
+    assert bench.until_state(lambda state: state.reason).state == TrackerState.IDLE
 
 
 def test_a_poor_start_is_told(scripted):
