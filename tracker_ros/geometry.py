@@ -111,6 +111,24 @@ class Box:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RotatedBox:
+    """A box about (cx, cy), turned by `theta` radians from the x axis towards the y axis."""
+
+    cx: float
+    cy: float
+    w: float
+    h: float
+    theta: float
+
+    def corners(self) -> NDArray[np.float64]:
+        """(4, 2) x and y: of the corner left and up while theta is 0, then clockwise."""
+        half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (self.w / 2, self.h / 2)
+        cosine, sine = math.cos(self.theta), math.sin(self.theta)
+        turn = np.array([[cosine, sine], [-sine, cosine]])
+        return np.asarray(half @ turn + (self.cx, self.cy))
+
+
 def stark_side(box: Box, factor: float) -> int:
     """Side of the STARK window around `box`, in pixels: ceil(sqrt(w * h) * factor)."""
     side = math.ceil(math.sqrt(box.w * box.h) * factor)
