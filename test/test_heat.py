@@ -191,7 +191,7 @@ def test_a_model_says_what_it_has(tmp_path):
     with pytest.raises(EngineError, match='m says nothing of attention'):
         explainer.draw(picture, insight, 'attention')
     bare = dataclasses.replace(insight, response=None)
-    with pytest.raises(TrackerError, match='m has no response; its attention may be shown'):
+    with pytest.raises(TrackerError, match='m has no response; see which'):
         explainer.draw(picture, bare, 'response')
     with pytest.raises(TrackerError, match='csrt has no network'):
         Explainer(create('csrt')).draw(picture, None, 'response')

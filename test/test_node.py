@@ -503,6 +503,79 @@ def test_a_start_answers_its_own_frame(scripted):
     assert box_of(detection) == BOX
 
 
+# Masks
+
+
+@pytest.fixture(scope='module')
+def masking(tmp_path_factory):
+    """A model that gives masks."""
+    return str(make_package(tmp_path_factory.mktemp('packages') / 'masking', 'siam_attn'))
+
+
+def test_a_mask_is_made_while_somebody_subscribes(bench, masking):
+    bench = bench(model=masking)
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    bench.track(square.at(60, 50))
+    assert bench.node._session.observation.mask is None
+    subscription = bench.listen('mask', Image, 'tracker/mask')
+    bench.meet()
+    header = bench.track(square.at(62, 50)).header
+    bench.until(lambda: any(each.header == header for each in bench.received['mask']))
+    mask = bench.received['mask'][-1]
+    assert (mask.encoding, mask.width, mask.height) == ('mono8', 240, 160)
+    pixels = np.frombuffer(mask.data, np.uint8).reshape(160, 240)
+    assert set(np.unique(pixels)) == {0, 255}
+    rows, columns = np.nonzero(pixels)
+    assert abs(columns.mean() - 82) < 8
+    assert abs(rows.mean() - 70) < 8
+    bench.peer.destroy_subscription(subscription)
+    bench.until(lambda: not bench.node._mask_out.get_subscription_count())
+    bench.track(square.at(62, 50))
+    assert bench.node._session.observation.mask is None
+
+
+def test_the_box_may_be_turned_to_fit_the_mask(bench, masking):
+    bench = bench(model=masking, rotated_box=True)
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    detection = bench.track(square.at(62, 50))
+    outline = bench.node._session.observation.outline
+    center = detection.bbox.center
+    assert (center.position.x, center.position.y) == (outline.cx, outline.cy)
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (outline.w, outline.h)
+    assert center.theta == outline.theta
+    assert bench.set(rotated_box=False)[0].successful
+    assert box_of(bench.track(square.at(62, 50))) == bench.node._session.observation.box
+    assert bench.received['detection'][-1].bbox.center.theta == 0
+
+
+def test_the_mask_is_seen_in_the_debug_image(bench, masking):
+    bench = bench(model=masking, debug_overlay='mask')
+    bench.listen('debug', Image, 'tracker/debug_image', 1)
+    bench.meet()
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    picture = shown(bench, bench.track(square.at(60, 50)).header)
+    mask = bench.node._session.observation.mask
+    inside = cv2.erode(mask, np.ones((7, 7), np.uint8)) > 0
+    assert inside.any()
+    expected = square.at(60, 50)[inside] // 2 + np.array([230, 80, 200], np.uint8) // 2
+    assert (picture[inside] == expected).mean() > 0.9  # but for the box
+
+
+def test_a_model_without_masks_says_so(bench, package):
+    bench = bench(model=package, rotated_box=True)
+    square = Square()
+    bench.see(square.at(60, 50))
+    assert bench.init(square.box(60, 50)).success
+    assert bench.track(square.at(62, 50)).bbox.center.theta == 0
+    assert any('gives no masks' in text for text in bench.node._said)
+
+
 # Starting in the image that the operator saw
 
 

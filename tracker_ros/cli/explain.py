@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help='show what the network looked at in one frame of a video',
         description='Follows the target up to a frame and writes what the model has of: response '
         "(the head's map of where the target may be), attention (from the target's tokens to the "
-        'search region), edges (the distribution of each side of the box). One PNG each.',
+        'search region), edges (the distribution of each side of the box), mask. One PNG each.',
     )
     parser.add_argument('video', metavar='VIDEO', help='video file or folder of images')
     parser.add_argument(
@@ -77,6 +77,7 @@ def _follow(tracker: Tracker, options: argparse.Namespace) -> tuple[Image, Obser
                 session.start(image, options.init, text=options.text)
                 continue
             tracker.keeps_insight = number == options.frame
+            tracker.wants_mask = tracker.gives_mask and number == options.frame
             observation = session.step(image)
             if number == options.frame:
                 return image, observation
@@ -99,7 +100,7 @@ def _write(
     for layer in LAYERS:
         picture = image.copy()
         try:
-            explainer.draw(picture, tracker.insight, layer)
+            explainer.draw(picture, tracker.insight, layer, mask=observation.mask)
         except (TrackerError, EngineError) as error:
             reasons.append(f'{layer}: {error}')
             continue

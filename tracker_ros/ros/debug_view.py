@@ -83,7 +83,13 @@ class DebugView:
             picture = view.pixels.copy()
         if parameters.debug_overlay != 'none' and view.observation.state is not State.IDLE:
             try:
-                self._explainer.draw(picture, view.insight, parameters.debug_overlay, scale)
+                self._explainer.draw(
+                    picture,
+                    view.insight,
+                    parameters.debug_overlay,
+                    scale,
+                    view.observation.mask,
+                )
             except (TrackerError, EngineError) as error:
                 self._failed(error)
         draw(picture, view.observation, view.note, scale)

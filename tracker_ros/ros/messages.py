@@ -15,7 +15,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
-from tracker_ros.geometry import Box
+from tracker_ros.geometry import Box, RotatedBox
 from tracker_ros.tracking import BoxFault, Observation
 from tracker_ros_interfaces.srv import InitTarget
 
@@ -47,8 +47,17 @@ class DetectionWriter:
         self.array = Detection2DArray(detections=[self.detection])
         self._hypothesis = ObjectHypothesisWithPose()
 
-    def write(self, header: Header, observation: Observation, class_id: str) -> None:
-        """The header is the image's own. A lost target has no result and a box of size 0."""
+    def write(
+        self,
+        header: Header,
+        observation: Observation,
+        class_id: str,
+        outline: RotatedBox | None = None,
+    ) -> None:
+        """The header is the image's own. A lost target has no result and a box of size 0.
+
+        `outline` takes the place of the observation's upright box.
+        """
         detection = self.detection
         self.array.header = detection.header = header
         detection.id = observation.target_id
@@ -61,6 +70,11 @@ class DetectionWriter:
         self._hypothesis.hypothesis.score = observation.score
         detection.results = [self._hypothesis]
         set_box(detection.bbox, box)
+        if outline is not None:
+            detection.bbox.center.position.x = outline.cx
+            detection.bbox.center.position.y = outline.cy
+            detection.bbox.center.theta = outline.theta
+            detection.bbox.size_x, detection.bbox.size_y = outline.w, outline.h
 
 
 def set_box(message: BoundingBox2D, box: Box) -> None:

@@ -50,7 +50,13 @@ from tracker_ros.geometry import Box
 from tracker_ros.geometry import Image as Pixels
 from tracker_ros.ros import parameters as node_parameters
 from tracker_ros.ros.debug_view import DebugView, View
-from tracker_ros.ros.images import ImageError, decode_compressed, find_cv_bridge, to_bgr
+from tracker_ros.ros.images import (
+    ImageError,
+    decode_compressed,
+    find_cv_bridge,
+    to_bgr,
+    to_message,
+)
 from tracker_ros.ros.log import python_log_in
 from tracker_ros.ros.messages import (
     BOX_FAULT_CODES,
@@ -171,6 +177,8 @@ class TrackerNode(LifecycleNode):
         self._detection_out = self._publisher(Detection2D, '~/detection', few)
         self._detections_out = self._publisher(Detection2DArray, '~/detections', few)
         self._state_out = self._publisher(TrackerState, '~/state', latched)
+        # Not latched, and lazy: a mask is made only while somebody subscribes.
+        self._mask_out = self._publisher(Image, '~/mask', few)
         self._diagnostics_out = self._publisher(DiagnosticArray, '/diagnostics', 10)
         self._debug = DebugView(
             self, lambda: self.parameters, Explainer(tracker), self._on_debug_failure
@@ -437,7 +445,7 @@ class TrackerNode(LifecycleNode):
             return
         pixels = self._pixels(arrival)
         decoded_s = time.perf_counter()
-        self._keep_insight()
+        self._ask_for_extras()
         observation = session.step(pixels) if following else session.observation
         if following:
             self._publish(arrival, observation)
@@ -459,7 +467,7 @@ class TrackerNode(LifecycleNode):
         first, last = arrivals[0], arrivals[-1]
         try:
             pixels = self._pixels(first)
-            self._keep_insight()
+            self._ask_for_extras()
             start = self._session.start(
                 pixels, box, target_id, request.text or None, self.parameters.smallest_box_px
             )
@@ -536,12 +544,15 @@ class TrackerNode(LifecycleNode):
     def _publish(self, arrival: Arrival, observation: Observation) -> None:
         self._processed += 1
         header = arrival.message.header
-        self._writer.write(header, observation, self.parameters.class_id)
+        outline = observation.outline if self.parameters.rotated_box else None
+        self._writer.write(header, observation, self.parameters.class_id, outline)
         # Publishing costs a quarter of a millisecond, also where nobody listens.
         if self._detection_out.get_subscription_count():
             self._detection_out.publish(self._writer.detection)
         if self._detections_out.get_subscription_count():
             self._detections_out.publish(self._writer.array)
+        if observation.mask is not None and self._mask_out.get_subscription_count():
+            self._mask_out.publish(to_message(observation.mask, header, 'mono8'))
         self._state_message.header = header
         self._publish_state()
 
@@ -572,10 +583,22 @@ class TrackerNode(LifecycleNode):
             return math.nan
         return 1e-9 * now.nanoseconds - seconds(header.stamp)
 
-    def _keep_insight(self) -> None:
-        """Only for who looks: it is no matter of tracking."""
-        is_shown = self.parameters.debug_overlay != 'none' and self._debug.is_watched()
-        self._session.tracker.keeps_insight = is_shown
+    def _ask_for_extras(self) -> None:
+        """What costs time is had only while somebody wants it."""
+        parameters, tracker = self.parameters, self._session.tracker
+        is_shown = parameters.debug_overlay != 'none' and self._debug.is_watched()
+        tracker.keeps_insight = is_shown
+        wants_mask = (
+            self._mask_out.get_subscription_count() > 0
+            or parameters.rotated_box
+            or (is_shown and parameters.debug_overlay == 'mask')
+        )
+        tracker.wants_mask = wants_mask and tracker.gives_mask
+        if wants_mask and not tracker.gives_mask:
+            self._say_once(
+                f'the model {parameters.model!r} gives no masks: ~/mask stays silent and boxes '
+                'upright; choose one that does, such as siam_attn'
+            )
 
     def _show(self, arrival: Arrival, pixels: Pixels, observation: Observation) -> None:
         if self._debug.is_watched():

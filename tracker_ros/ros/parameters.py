@@ -66,6 +66,9 @@ class Parameters:
     smallest_box_px: float = _parameter(
         'smallest side of a box that a target may start with [px]', 1.0, 1000.0
     )
+    rotated_box: bool = _parameter(
+        'detections with the smallest box around the mask, at any angle, of models that give masks'
+    )
     class_id: str = _parameter("class_id of the detections' hypotheses")
     score_lost: float = _parameter(
         'score in [0, 1] below which a frame says lost; negative: as the model says', -1.0, 1.0

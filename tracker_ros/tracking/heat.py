@@ -13,14 +13,15 @@ from tracker_ros.runtime.attention import AttentionProbe
 from tracker_ros.trackers import Tracker, TrackerError
 from tracker_ros.trackers.insight import Insight
 
-LAYERS = ('response', 'attention', 'edges')
+LAYERS = ('response', 'attention', 'edges', 'mask')
 """response: where the head says the target may be. attention: where the target's tokens look.
-edges: where each side of the box may be."""
+edges: where each side of the box may be. mask: which pixels are the target's."""
 
 _OPACITY = 0.75
 _GAMMA = 0.6  # below 1, so that what is weak is seen as well
 _FIRST, _SECOND = (250, 190, 60), (60, 120, 250)  # BGR: left and top; right and bottom
 _RIM = (235, 235, 235)
+_TINT = (230, 80, 200)
 _HEIGHT = 0.2
 """Of a curve, in parts of the window."""
 
@@ -30,19 +31,30 @@ class Explainer:
 
     def __init__(self, tracker: Tracker) -> None:
         self._package = tracker.package
+        self._gives_mask = tracker.gives_mask
         self._probe: AttentionProbe | None = None
 
-    def draw(self, image: Image, insight: Insight | None, layer: str, scale: float = 1.0) -> None:
+    def draw(
+        self,
+        image: Image,
+        insight: Insight | None,
+        layer: str,
+        scale: float = 1.0,
+        mask: Image | None = None,
+    ) -> None:
         """Draw `layer` into `image` (H, W, 3) uint8 BGR, `scale` times the size of the original.
 
-        Nothing is drawn where no insight was kept. Raises TrackerError, or EngineError for
-        attention, saying why the model has none.
+        Nothing is drawn where no insight was kept, or no mask. Raises TrackerError, or
+        EngineError for attention, saying why the model has none.
         """
         if not self._package.graphs:
             raise TrackerError(f'{self._package.name} has no network to look into')
         if insight is None:
             return
-        if layer == 'attention':
+        if layer == 'mask' and self._gives_mask:
+            if mask is not None:
+                draw_mask(image, mask)
+        elif layer == 'attention':
             self._probe = self._probe or AttentionProbe(self._package)
             weights = self._probe.attention(insight.templates, insight.search)
             draw_heat(image, insight.window, weights / weights.max(), scale)
@@ -107,6 +119,16 @@ def draw_edges(image: Image, window: Box, edges: NDArray[np.float64], scale: flo
         cv2.line(image, start, end, colour, 1, cv2.LINE_AA)
 
 
+def draw_mask(image: Image, mask: Image) -> None:
+    """Tint the target: the mask (H, W) uint8 is that of the image, of this size or another."""
+    height, width = image.shape[:2]
+    if mask.shape != (height, width):
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    image[mask > 0] = image[mask > 0] // 2 + np.array(_TINT, np.uint8) // 2
+    contours = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    cv2.drawContours(image, contours, -1, _RIM, 1, cv2.LINE_AA)
+
+
 def _outline(image: Image, window: Box, scale: float) -> None:
     x1, y1, x2, y2 = (round(scale * corner) for corner in window.corners())
     cv2.rectangle(image, (x1, y1), (x2, y2), _RIM, 1)
@@ -121,4 +143,4 @@ def _inside(image: Image, window: Box, scale: float) -> tuple[int, int, int, int
 def _others(insight: Insight) -> str:
     own = {'response': insight.response, 'edges': insight.edges}
     names = [name for name, value in own.items() if value is not None]
-    return f'it has {" and ".join(names)}' if names else 'its attention may be shown'
+    return f'it has {" and ".join(names)}' if names else 'see which of the others it has'

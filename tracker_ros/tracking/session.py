@@ -8,10 +8,10 @@ This is the whole tracker without ROS; the node and the command line are two way
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from tracker_ros.geometry import Box, Image
+from tracker_ros.geometry import Box, Image, RotatedBox
 from tracker_ros.trackers import Tracker
 from tracker_ros.tracking.life import Life, Patience, State, Thresholds
 
@@ -36,7 +36,8 @@ class BoxError(ValueError):
 class Observation:
     """What is known about the target after a frame.
 
-    `box` is in pixels of the image and None while the target is lost.
+    `box` is in pixels of the image and None while the target is lost. `mask` (H, W) uint8 and
+    `outline` are there where they were wanted of a tracker that gives them; see `Estimate`.
     """
 
     state: State
@@ -44,6 +45,8 @@ class Observation:
     box: Box | None
     score: float
     reason: str
+    mask: Image | None = field(default=None, compare=False, repr=False)
+    outline: RotatedBox | None = None
 
 
 NOTHING = Observation(State.IDLE, '', None, 0.0, 'no target')
@@ -113,12 +116,15 @@ class Session:
         else:
             # A doubtful answer must not lead the search away from where the target was.
             self.tracker.search_around(self._trusted)
+        is_seen = state is not State.LOST
         self.observation = Observation(
             state,
             self.observation.target_id,
-            None if state is State.LOST else estimate.box,
+            estimate.box if is_seen else None,
             estimate.score,
             self._life.reason,
+            estimate.mask if is_seen else None,
+            estimate.outline if is_seen else None,
         )
         return self.observation
 
