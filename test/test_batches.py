@@ -6,18 +6,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from runtimes import ON_THE_CPU
 from small_graphs import crops, make_small
 
-from tracker_ros.runtime.engine import (
-    CPU_RUNTIMES,
-    CachedBatch,
-    Engine,
-    EngineError,
-    load_engine,
-)
+from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, load_engine
 
 
-@pytest.fixture(params=CPU_RUNTIMES)
+@pytest.fixture(params=ON_THE_CPU)
 def runtime(request):
     return request.param
 

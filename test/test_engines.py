@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from fakes import make_package
+from runtimes import ON_THE_CPU
 
 from tracker_ros.runtime.engine import CPU_RUNTIMES, EngineError, load_engine
 from tracker_ros.runtime.package import read_package
@@ -39,7 +40,7 @@ def test_the_libraries_agree(package, crops):
             np.testing.assert_allclose(other[name], value, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
+@pytest.mark.parametrize('runtime', ON_THE_CPU)
 def test_crops_may_be_read_only_and_are_left_alone(package, crops, runtime):
     engine = load_engine(package, runtime, threads=1)
     expected = {name: value.copy() for name, value in answers(engine, crops).items()}
@@ -52,7 +53,7 @@ def test_crops_may_be_read_only_and_are_left_alone(package, crops, runtime):
         np.testing.assert_array_equal(crop, copy)
 
 
-@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
+@pytest.mark.parametrize('runtime', ON_THE_CPU)
 def test_what_is_cached_outlives_the_next_template(package, crops, runtime):
     engine = load_engine(package, runtime, threads=1)
     template, search = crops
@@ -63,12 +64,12 @@ def test_what_is_cached_outlives_the_next_template(package, crops, runtime):
     np.testing.assert_array_equal(engine.search(search, cached)['score'], expected)
 
 
-@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
+@pytest.mark.parametrize('runtime', ON_THE_CPU)
 def test_an_engine_says_what_it_is(package, runtime):
     assert runtime in load_engine(package, runtime).name
 
 
-@pytest.mark.parametrize('runtime', CPU_RUNTIMES)
+@pytest.mark.parametrize('runtime', ON_THE_CPU)
 def test_a_library_that_is_missing_says_what_to_install(package, monkeypatch, runtime):
     monkeypatch.delitem(sys.modules, f'tracker_ros.runtime.{runtime}_engine', raising=False)
     monkeypatch.setitem(sys.modules, runtime, None)

@@ -49,7 +49,7 @@ ROS_PACKAGES = {
     'tracker_ros_interfaces',
     'vision_msgs',
 }
-TORCH_ENGINE = 'runtime/torch_engine.py'
+TORCH_ENGINES = 'runtime/torch_*.py'
 TORCH_PACKAGES = {'timm', 'torch', 'torchvision', 'transformers'}
 
 
@@ -104,6 +104,7 @@ def test_a_wrong_import_is_noticed(file: str, line: str) -> None:
         ('trackers/csrt.py', 'from tracker_ros.geometry import Box'),
         ('trackers/csrt.py', 'from .contract import Tracker'),
         ('runtime/torch_engine.py', 'import torch'),
+        ('runtime/torch_graph.py', 'import torch'),
         ('ros/node.py', 'import rclpy'),
         ('cli/init.py', 'def f():\n    import rclpy'),
         ('cli/models.py', 'def f():\n    from tracker_ros.export import published'),
@@ -124,9 +125,9 @@ def objection_to(path: Path, found: Import) -> str | None:
             return None
         return 'ROS belongs to the layer ros; the command may import it inside functions'
     if found.package in TORCH_PACKAGES:
-        if importer in OFF_ROBOT or path == ROOT / PACKAGE / TORCH_ENGINE:
+        if importer in OFF_ROBOT or path.match(f'{PACKAGE}/{TORCH_ENGINES}'):
             return None
-        return f'torch belongs to {", ".join(sorted(OFF_ROBOT))} and {TORCH_ENGINE}'
+        return f'torch belongs to {", ".join(sorted(OFF_ROBOT))} and {TORCH_ENGINES}'
     if found.package != PACKAGE:
         return None
 

@@ -163,7 +163,7 @@ def test_caching_and_pruning_are_exact(name):
     search = torch.randn(1, 3, variant.search_px, variant.search_px)
     with torch.no_grad():
         found = network.search(search, *network.templates(template, online))
-        boxes, scores, sides = in_one_sequence(network, template, online, search)
+        boxes, scores, sides, _ = in_one_sequence(network, template, online, search)
     torch.testing.assert_close(found.boxes, boxes, atol=1e-6, rtol=0)
     # As probabilities, which is what the graphs give.
     torch.testing.assert_close(found.scores.sigmoid(), scores.sigmoid(), atol=1e-6, rtol=0)
@@ -171,7 +171,10 @@ def test_caching_and_pruning_are_exact(name):
 
 
 def in_one_sequence(network, template, online, search):
-    """The whole forward with nothing saved: what `search` and `templates` must be equal to."""
+    """The whole forward with nothing saved: what `search` and `templates` must be equal to.
+
+    Returns box, score logit, sides and the attention of the last layer.
+    """
     weights = network.state_dict()
 
     def linear(tokens, name):
@@ -212,4 +215,5 @@ def in_one_sequence(network, template, online, search):
     ).sum(dim=-1)[0]
     boxes = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
     hidden = linear(asked, 'score_head.layers.0.0').relu()
-    return boxes[None], linear(hidden, 'score_head.layers.1').mean(dim=(1, 2)), sides
+    scores = linear(hidden, 'score_head.layers.1').mean(dim=(1, 2))
+    return boxes[None], scores, sides, similar

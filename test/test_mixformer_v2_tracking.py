@@ -11,11 +11,13 @@ import onnxruntime
 import parity
 import pytest
 import torch
-from test_mixformer_v2 import build
+from runtimes import ON_THE_CPU
+from test_mixformer_v2 import build, in_one_sequence
 
 from tracker_ros.export.convert import ConversionError, convert
 from tracker_ros.geometry import Box
 from tracker_ros.networks.mixformer_v2 import VARIANTS, MixFormerV2, Variant
+from tracker_ros.runtime.attention import AttentionProbe
 from tracker_ros.runtime.engine import load_engine
 from tracker_ros.runtime.package import ModelPackage
 from tracker_ros.trackers.mixformer_v2 import MixFormerV2 as MixFormerV2Tracker
@@ -37,7 +39,7 @@ def tiny(tmp_path) -> tuple[MixFormerV2, ModelPackage]:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.requires_grad:
-                parameter += 0.2 * torch.randn_like(parameter)
+                parameter += 0.1 * torch.randn_like(parameter)
     path = saved(network, tmp_path / 'tiny.pth.tar')
     return network, convert(path, 'mixformer_v2', 'tiny', tmp_path / 'models' / 'tiny')
 
@@ -64,6 +66,39 @@ def test_graphs_equal_the_network(tiny):
     assert np.ptp(box, axis=0).max() > 1e-3, 'the three targets should differ'
 
 
+@pytest.mark.parametrize('name', ['s', 'b'])
+def test_parity_of_the_graphs(parity_folder, tmp_path, name):
+    """The same of the real networks: no output is 1e-6 from the whole forward in one sequence."""
+    golden = parity.Golden.facts_of(parity_folder, f'module_mixformerv2_{name}')
+    network = build(VARIANTS[name], golden['rule'])
+    package = convert(
+        saved(network, tmp_path / 'w.pth'), 'mixformer_v2', name, tmp_path / 'models' / name
+    )
+    variant = network.variant
+    crops = [
+        parity.synth_image(seed, side, side)
+        for seed, side in (
+            (1, variant.template_px),
+            (2, variant.template_px),
+            (3, variant.search_px),
+        )
+    ]
+    engine = load_engine(package, 'onnxruntime', threads=2)
+    found = engine.search(crops[2], engine.template(crops[0], online=crops[1]))
+    with torch.no_grad():
+        boxes, scores, sides, attention = in_one_sequence(
+            network, *(torch.from_numpy(normalised(crop[np.newaxis])) for crop in crops)
+        )
+    np.testing.assert_allclose(found['box'], boxes, atol=1e-6)
+    np.testing.assert_allclose(found['score'], scores.sigmoid(), atol=1e-6)
+    np.testing.assert_allclose(found['sides'], sides, atol=1e-6)
+    probe = AttentionProbe(package)
+    shown = probe.attention({'template': crops[0], 'online': crops[1]}, crops[2])
+    first = 2 * variant.template_tokens
+    expected = attention[0, :, -4:, first : first + variant.search_tokens].mean(dim=(0, 1))
+    np.testing.assert_allclose(shown.ravel(), expected, atol=1e-6)
+
+
 def normalised(crops: np.ndarray) -> np.ndarray:
     rgb = crops[..., ::-1].astype(np.float32) / 255
     return np.ascontiguousarray(
@@ -71,7 +106,7 @@ def normalised(crops: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+@pytest.mark.parametrize('runtime', ON_THE_CPU)
 def test_it_tracks_on_every_engine(tiny, runtime):
     _, package = tiny
     tracker = MixFormerV2Tracker(package, load_engine(package, runtime, threads=1))
@@ -124,9 +159,16 @@ def small(tmp_path_factory, parity_folder):
 
 
 @pytest.mark.parametrize(
-    'sequence', ['otb_Crossing_fallback', 'otb_Crossing', 'davis_drift-chicane', 'synth']
+    ('sequence', 'runtime'),
+    [
+        ('otb_Crossing_fallback', 'onnxruntime'),
+        ('otb_Crossing', 'onnxruntime'),
+        ('davis_drift-chicane', 'onnxruntime'),
+        ('synth', 'onnxruntime'),
+        ('synth', 'torch'),
+    ],
 )
-def test_parity_whole_sequences(small, parity_folder, shared, sequence):
+def test_parity_whole_sequences(small, parity_folder, shared, sequence, runtime):
     """Box, score and online template of every frame are the official tracker's."""
     golden = parity.Golden(parity_folder, 'pipeline_mixformerv2_s')
     run = next(run for run in golden.facts['runs'] if run['sequence'] == sequence)
@@ -135,7 +177,7 @@ def test_parity_whole_sequences(small, parity_folder, shared, sequence):
         search_factor=run['search_factor'], template_factor=run['template_factor']
     )
     package.constants.update(update_interval_frames=run['update_interval'])
-    tracker = MixFormerV2Tracker(package, load_engine(package, 'onnxruntime'))
+    tracker = MixFormerV2Tracker(package, load_engine(package, runtime))
     frames = parity.sequence(shared, run)
     tracker.start(frames[0], Box(*run['init_box']))
     boxes = golden.arrays[f'{sequence}/boxes']

@@ -10,12 +10,14 @@ import numpy as np
 import onnxruntime
 import pytest
 from fake_tensorrt import compile_cudart
+from fakes import make_package
 from small_graphs import crops, make_small
 
 from tracker_ros.runtime import cuda as cuda_module
 from tracker_ros.runtime import onnxruntime_cuda_engine, onnxruntime_gpu
 from tracker_ros.runtime.engine import EngineError, load_engine
 from tracker_ros.runtime.onnxruntime_gpu import OnnxRuntimeGpuEngine
+from tracker_ros.runtime.package import read_package
 
 NAMES = {
     'onnxruntime_cuda': 'CUDAExecutionProvider',
@@ -71,10 +73,11 @@ def test_auto_goes_on_and_says_why(gpu, all_providers, package, monkeypatch):
     monkeypatch.setitem(sys.modules, 'tensorrt_rtx', None)
     engine = load_engine(package)
     assert engine.name == 'openvino (CPU, fp32)'
-    tensorrt, cuda = engine.rejected
+    tensorrt, cuda, torch = engine.rejected
     assert tensorrt.startswith('tensorrt: ')
     assert cuda.startswith('onnxruntime_cuda: ')
     assert 'did not load' in cuda
+    assert torch.startswith('torch_cuda: ')
 
 
 def test_a_library_without_the_provider_says_what_to_install(gpu, package, runtime, monkeypatch):
@@ -148,3 +151,12 @@ def test_templates_are_joined_once(package, monkeypatch):
     for _ in range(3):
         engine.search_many(searches, targets)
     assert len(joined) == 2, 'one for each cached tensor'
+
+
+def test_further_graphs_run_there_too(tmp_path):
+    package = read_package(make_package(tmp_path / 'm', 'siam_attn'))
+    engine = on_the_cpu(package)
+    template, search = (np.full((side, side, 3), 90, np.uint8) for side in (31, 63))
+    outputs = engine.search(search, engine.template(template))
+    found = engine.run('mask', {**outputs, 'roi': np.float32([[8, 8, 40, 40]])})
+    assert found['mask_logits'] == pytest.approx(4.0)

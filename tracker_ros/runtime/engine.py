@@ -77,6 +77,13 @@ class Engine(ABC):
         where the engine keeps its tensors.
         """
 
+    def renewed(self, cached: Any, **tensors: NDArray[np.float32]) -> Any:
+        """What `template` returned with some of its tensors replaced, without their batch.
+
+        The names are those of `ModelPackage.renewed`; `cached` itself stays as it is.
+        """
+        raise EngineError(f'{self.name} cannot renew {", ".join(tensors)}')
+
     @abstractmethod
     def search(self, crop: Image, cached: Any) -> Tensors:
         """Run the search graph on a crop (side, side, 3) uint8 BGR.
@@ -97,7 +104,7 @@ class Engine(ABC):
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
-        """Run a further graph of the package on arrays by name, each (N, ...) float32.
+        """Run a further graph of the package for one target, on arrays (1, ...) float32 by name.
 
         `inputs` may hold more than the graph takes: all outputs of `search`, say, with the few
         numbers that it takes beside them. Returns the outputs by name, as `search` does.
@@ -130,6 +137,20 @@ class Engine(ABC):
 
     def close(self) -> None:  # noqa: B027 - most libraries free their memory by themselves
         """Give back what the engine holds. It cannot be used any more."""
+
+
+def inputs_of(
+    role: str, names: Iterable[str], inputs: Mapping[str, NDArray[np.float32]]
+) -> Tensors:
+    """Those of `inputs` that the graph `role` takes. Raises EngineError where one is missing."""
+    taken = {name: inputs[name] for name in names if name in inputs}
+    missing = [name for name in names if name not in taken]
+    if missing:
+        raise EngineError(
+            f'the graph {role} takes {", ".join(missing)}, which the search graph does not give; '
+            f'{role}_values in model.yaml tells the sizes of what else it takes'
+        )
+    return taken
 
 
 class CachedBatch:
@@ -186,6 +207,10 @@ def load_first(
             reasons.append(
                 f'{candidate}: it cannot run the graphs {", ".join(package.further)} yet'
             )
+            continue
+        if package.renewed and not getattr(module, 'RENEWS_TENSORS', False):
+            names = ', '.join(package.renewed)
+            reasons.append(f'{candidate}: it cannot renew the tensors {names} yet')
             continue
         load = partial(module.load, package, threads)
         try:

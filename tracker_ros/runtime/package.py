@@ -6,7 +6,8 @@ A folder with ``model.yaml`` and two graphs. ``template.onnx`` turns the templat
 cached tensors, once per start of a target; ``search.onnx`` turns the search crop and those
 tensors into outputs, once a frame. Crops are (N, side, side, 3) uint8 BGR; colour order,
 normalisation and layout are inside the graphs. A family may have further graphs, which take
-outputs of the search graph and a few numbers, such as the box to look at more closely.
+outputs of the search graph and a few numbers, such as the box to look at more closely. A language
+model has one graph, ``sentence.onnx``, and the file of its vocabulary.
 
 A ``model.yaml`` without graphs describes weights that are published elsewhere and may not be
 redistributed: address, size, sha256 and licence of each file. `tracker_ros models fetch` or
@@ -26,7 +27,10 @@ import yaml
 MANIFEST = 'model.yaml'
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8', 'int8_bf16')
 """What graphs may compute in; docs/models.md says what each means."""
+LANGUAGE = 'bert'
+"""The family of packages that turn sentences into numbers for others and follow nothing."""
 _ALWAYS = {'template', 'search'}
+_OF_LANGUAGE = {'sentence'}
 _LARGEST_MANIFEST_BYTES = 1 << 20
 _KINDS: dict[type, str] = {
     str: 'text',
@@ -58,7 +62,7 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One ONNX file of the package."""
+    """One file of the package, most often ONNX."""
 
     path: Path
     sha256: str
@@ -79,6 +83,8 @@ class ModelPackage:
     published: tuple[PublishedFile, ...]
     checkpoint: dict[str, Any]
     graphs: dict[str, Graph]
+    files: dict[str, Graph]
+    """Further files beside the manifest, by role, such as a vocabulary."""
     inputs: dict[str, Any]
     constants: dict[str, Any]
     confidence: dict[str, float]
@@ -115,16 +121,26 @@ class ModelPackage:
         )
 
     @property
+    def renewed(self) -> tuple[str, ...]:
+        """The cached tensors that the tracker gives anew while it tracks: `Engine.renewed`."""
+        names = self.inputs.get('renewed', [])
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+        raise PackageError(
+            f'{self.folder}: inputs.renewed must be a list of names, not {_shown(names)}'
+        )
+
+    @property
     def further(self) -> tuple[str, ...]:
         """The graphs beside template and search."""
         return tuple(role for role in self.graphs if role not in _ALWAYS)
 
     def verify(self) -> None:
-        """Check every graph against its sha256.
+        """Check every graph and file against its sha256.
 
         Raises PackageError naming the file.
         """
-        for graph in self.graphs.values():
+        for graph in (*self.graphs.values(), *self.files.values()):
             if not graph.path.is_file():
                 raise PackageError(f'{graph.path} is missing; import or fetch {self.name} again')
             found = sha256_of(graph.path)
@@ -162,9 +178,11 @@ def read_package(folder: Path) -> ModelPackage:
     if not isinstance(manifest, dict):
         raise PackageError(f'{path} must hold a mapping, not a {type(manifest).__name__}')
     entry = _Entries(path, manifest)
+    name, family = entry.take('name', str), entry.take('family', str)
+    needed = _OF_LANGUAGE if family == LANGUAGE else _ALWAYS
     return ModelPackage(
-        name=entry.take('name', str),
-        family=entry.take('family', str),
+        name=name,
+        family=family,
         folder=folder,
         summary=entry.take('summary', str, ''),
         licence=entry.take('licence', str),
@@ -173,10 +191,11 @@ def read_package(folder: Path) -> ModelPackage:
         precision=_precision(path, entry.take('precision', str, 'fp32')),
         published=tuple(_published(path, item) for item in entry.take('published', list, [])),
         checkpoint=entry.take('checkpoint', dict, {}),
-        graphs=_graphs(path, folder, entry.take('graphs', dict, {})),
+        graphs=_graphs(path, folder, entry.take('graphs', dict, {}), needed),
+        files=_files(path, folder, 'file', entry.take('files', dict, {})),
         inputs=entry.take('inputs', dict, {}),
         constants=entry.take('constants', dict, {}),
-        confidence=_confidence(path, entry.take('confidence', dict)),
+        confidence=_confidence(path, entry.take('confidence', dict)) if needed is _ALWAYS else {},
         manifest=manifest,
     )
 
@@ -231,26 +250,35 @@ def _published(path: Path, item: Any) -> PublishedFile:
     return published
 
 
-def _graphs(path: Path, folder: Path, mapping: dict[Any, Any]) -> dict[str, Graph]:
-    if mapping and not mapping.keys() >= _ALWAYS:
+def _graphs(
+    path: Path, folder: Path, mapping: dict[Any, Any], needed: set[str]
+) -> dict[str, Graph]:
+    if mapping and not mapping.keys() >= needed:
         raise PackageError(
-            f"{path}: 'graphs' must hold template and search, not {_shown(list(mapping))}"
+            f"{path}: 'graphs' must hold {' and '.join(sorted(needed, reverse=True))}, not "
+            f'{_shown(list(mapping))}'
         )
     if not all(isinstance(name, str) and name.isidentifier() for name in mapping):
         raise PackageError(
             f"{path}: the names in 'graphs' must be words, not {_shown(list(mapping))}"
         )
-    return {name: _graph(path, folder, name, item) for name, item in mapping.items()}
+    return _files(path, folder, 'graph', mapping)
 
 
-def _graph(path: Path, folder: Path, name: str, item: Any) -> Graph:
+def _files(path: Path, folder: Path, what: str, mapping: dict[Any, Any]) -> dict[str, Graph]:
+    return {name: _file(path, folder, f'{what} {name}', item) for name, item in mapping.items()}
+
+
+def _file(path: Path, folder: Path, what: str, item: Any) -> Graph:
     if not isinstance(item, dict):
-        raise PackageError(f'{path}: the graph {name} must be a mapping, not {_shown(item)}')
+        raise PackageError(f'{path}: the {what} must be a mapping, not {_shown(item)}')
     entry = _Entries(path, item)
     file = entry.take('file', str)
     # A manifest is untrusted: it must not make the loader read files elsewhere.
     if not _is_plain_name(file):
-        raise PackageError(f'{path}: the graph {file!r} must lie beside the manifest')
+        raise PackageError(
+            f'{path}: the {what.partition(" ")[0]} {file!r} must lie beside the manifest'
+        )
     return Graph(folder / file, _sha256(path, entry.take('sha256', str)))
 
 
