@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import platform
 import sys
@@ -42,6 +43,11 @@ def _versions() -> None:
         ('onnx', 'onnx', 'pip install onnx (only to fetch and import models)'),
     ):
         print(f'{name:15} {_version(module, remedy)}')
+    for name, distributions, purpose in (
+        ('TensorRT', ('tensorrt', 'tensorrt_rtx'), 'the fastest on NVIDIA GPUs'),
+        ('PyTorch', ('torch',), 'to convert checkpoints, and one way to run models'),
+    ):
+        print(f'{name:15} {_installed(distributions, purpose)}')
 
 
 def _version(module: str, remedy: str) -> str:
@@ -51,6 +57,16 @@ def _version(module: str, remedy: str) -> str:
         return f'missing: {error}. {remedy}'
     except Exception as error:  # a broken installation may raise anything while it loads
         return f'broken: {type(error).__name__}: {error}. {remedy}'
+
+
+def _installed(distributions: tuple[str, ...], purpose: str) -> str:
+    """Without importing it, which takes seconds or starts the GPU."""
+    for name in distributions:
+        try:
+            return f'{importlib.metadata.version(name)} ({name})'
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f'not installed: {purpose}'
 
 
 def _ros() -> None:
@@ -104,10 +120,10 @@ def _models() -> int:
         try:
             # An engine that would have to be built first must not be built to be told of.
             tracker = create(name, build='never')
-            print(f'  {name:14} runs on {tracker.runtime}')
+            print(f'  {name:18} runs on {tracker.runtime}')
             runs = True
         except (PackageError, EngineError, TrackerError) as error:
-            print(f'  {name:14} cannot run: {error}')
+            print(f'  {name:18} cannot run: {error}')
     if not runs:
         print('no model can run here', file=sys.stderr)
     return 0 if runs else 1
