@@ -597,7 +597,7 @@ class TrackerNode(LifecycleNode):
         if wants_mask and not tracker.gives_mask:
             self._say_once(
                 f'the model {parameters.model!r} gives no masks: ~/mask stays silent and boxes '
-                'upright; choose one that does, such as siam_attn'
+                'upright; choose one that does, such as siamattn'
             )
 
     def _show(self, arrival: Arrival, pixels: Pixels, observation: Observation) -> None:
