@@ -9,7 +9,7 @@ import os
 import sys
 
 from tracker_ros import __version__
-from tracker_ros.cli import build, doctor, eval, models, services, track
+from tracker_ros.cli import bench, build, doctor, eval, explain, models, services, track, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--version', action='version', version=f'tracker_ros {__version__}')
     subparsers = parser.add_subparsers(required=True, metavar='VERB')
-    for verb in (track, services, models, build, eval, doctor):
+    for verb in (track, services, models, build, bench, eval, explain, train, doctor):
         verb.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:

@@ -13,16 +13,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
+from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors, inputs_of
 from tracker_ros.runtime.package import ModelPackage
 
 RUNS_FURTHER_GRAPHS = True
+RENEWS_TENSORS = True
 
 
 class OnnxRuntimeEngine(Engine):
-    name = 'onnxruntime (CPU, fp32)'
-
     def __init__(self, package: ModelPackage, threads: int) -> None:
+        # Beside the layers in int8 it computes in fp32, whatever others may do.
+        is_int8 = package.precision in ('int8', 'int8_bf16')
+        self.name = f'onnxruntime (CPU, {"int8 and fp32" if is_int8 else package.precision})'
         self._template = _session(package.graphs['template'].path, threads)
         self._search = _session(package.graphs['search'].path, threads)
         self._further = {
@@ -40,6 +42,9 @@ class OnnxRuntimeEngine(Engine):
         outputs = self._template.run(self._cached_names, feeds)
         return dict(zip(self._cached_names, outputs, strict=True))
 
+    def renewed(self, cached: Tensors, **tensors: NDArray[np.float32]) -> Tensors:
+        return {**cached, **{name: value[np.newaxis] for name, value in tensors.items()}}
+
     def search(self, crop: Image, cached: Tensors) -> Tensors:
         return self._run(crop[np.newaxis], cached)
 
@@ -49,10 +54,7 @@ class OnnxRuntimeEngine(Engine):
         return self._run(crops, self._batch.of(cached))
 
     def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
-        session = self._further[role]
-        names = [output.name for output in session.get_outputs()]
-        feeds = {value.name: inputs[value.name] for value in session.get_inputs()}
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        return run_further(self._further[role], role, inputs)
 
     def _run(self, crops: NDArray[np.uint8], cached: Tensors) -> Tensors:
         outputs = self._search.run(self._output_names, {'search': crops, **cached})
@@ -60,12 +62,26 @@ class OnnxRuntimeEngine(Engine):
 
 
 def load(package: ModelPackage, threads: int) -> Engine:
+    if package.precision == 'bf16':
+        raise EngineError(
+            'ONNX Runtime computes nothing in bf16 on the CPU; take openvino, or a package in '
+            'fp32, fp16 or int8'
+        )
     try:
         engine = OnnxRuntimeEngine(package, threads)
         engine.warm_up(package)
         return engine
     except Exception as error:  # the library's exceptions have no common base class
         raise EngineError(f'cannot load {package.folder}: {error}') from error
+
+
+def run_further(
+    session: onnxruntime.InferenceSession, role: str, inputs: Mapping[str, NDArray[np.float32]]
+) -> Tensors:
+    """Run the graph `role`, which takes what it needs of `inputs`."""
+    names = [output.name for output in session.get_outputs()]
+    taken = inputs_of(role, [value.name for value in session.get_inputs()], inputs)
+    return dict(zip(names, session.run(names, taken), strict=True))
 
 
 def is_batch_free(session: onnxruntime.InferenceSession) -> bool:
