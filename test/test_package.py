@@ -31,8 +31,18 @@ COMMANDS = {
     'video_source': 'tracker_ros.ros.commands:video_source',
 }
 
-# Imported where it is installed; the error of its absence says what to install.
-OPTIONAL = {'mcap', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'torch'}
+# Imported where it is installed; the error of its absence says what to install. ml_dtypes comes
+# with onnx.
+OPTIONAL = {
+    'mcap',
+    'ml_dtypes',
+    'onnx',
+    'onnxruntime',
+    'openvino',
+    'tensorrt',
+    'tokenizers',
+    'torch',
+}
 # Where the rosdep key is not the name that is imported.
 ROSDEP_KEYS = {
     'cv2': 'python3-opencv',

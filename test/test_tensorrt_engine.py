@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_tensorrt import VERSIONS, fake_gpu
+from fakes import Square, make_package
 from small_graphs import crops, make_small
 
 from tracker_ros.geometry import Box
@@ -23,9 +24,11 @@ from tracker_ros.runtime import engine as engine_module
 from tracker_ros.runtime.building import BuildingEngine
 from tracker_ros.runtime.engine import EngineError, NotReadyError, load_engine
 from tracker_ros.runtime.engine_cache import BuildCancelledError, EngineCache
+from tracker_ros.runtime.package import read_package
 from tracker_ros.runtime.tensorrt_builder import find_toolkit
 from tracker_ros.runtime.tensorrt_engine import TensorRtMaker
 from tracker_ros.trackers.mixformer_v2 import MixFormerV2
+from tracker_ros.trackers.siam_attn import SiamAttn
 
 LONG_S = 60.0
 """For what happens at once, unless something is wrong."""
@@ -157,6 +160,25 @@ def test_a_tracker_follows_through_the_switch(gpu, load, package, held):
         assert found.box.xywh() == pytest.approx(expected.box.xywh(), abs=1e-3), frame
         assert found.score == pytest.approx(expected.score, abs=1e-6)
     assert tracker.runtime.startswith('tensorrt')
+
+
+def test_further_graphs_are_built_and_run(gpu, load, tmp_path, folder, held):
+    package = read_package(make_package(tmp_path / 'siamattn', 'siam_attn'))
+    engine = load(package)
+    trackers = [SiamAttn(package, engine), SiamAttn(package, load_engine(package, 'openvino', 1))]
+    square = Square()
+    for tracker in trackers:
+        tracker.wants_mask = True
+        tracker.start(square.at(60, 50), square.box(60, 50))
+    for frame in range(6):
+        if frame == 3:
+            held.let_go()
+            built(engine)
+        found, expected = (tracker.step(square.at(60 + 3 * frame, 50)) for tracker in trackers)
+        assert found.box.xywh() == pytest.approx(expected.box.xywh(), abs=1e-3)
+        np.testing.assert_array_equal(found.mask, expected.mask)
+    assert trackers[0].runtime.startswith('tensorrt')
+    assert len(engines_in(folder)) == 4
 
 
 def test_another_start_finds_the_engine(any_gpu, load, package):
@@ -379,6 +401,16 @@ def test_wrong_answers_do_not_pass(gpu, load, package, distort):
     assert 'away from those on the CPU, and 1 px of the box and 0.02' in engine.failure
     assert '--force' in engine.failure
     assert_answers(engine, package)
+    assert gpu.live('device') == gpu.live('pinned') == gpu.live('streams') == 0
+
+
+@pytest.mark.parametrize(('output', 'error'), [('correction', 0.3), ('mask_logits', -1.0)])
+def test_wrong_answers_of_further_graphs_do_not_pass(gpu, load, tmp_path, output, error):
+    gpu.behaviour.distort = lambda name, value: value + error * (name == output)
+    package = read_package(make_package(tmp_path / 'siamattn', 'siam_attn'))
+    engine = built(load(package))
+    assert engine.name.startswith('openvino')
+    assert 'away from those on the CPU' in engine.failure
     assert gpu.live('device') == gpu.live('pinned') == gpu.live('streams') == 0
 
 

@@ -9,10 +9,13 @@ be; it shows nothing of numbers and speed.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import threading
 
+import numpy as np
+import onnx
 import pytest
 from fake_tensorrt import VERSIONS, Behaviour, make_module
 from small_graphs import make_small
@@ -21,7 +24,7 @@ from test_published import FILES, packages  # noqa: F401
 from tracker_ros.runtime.cuda import Device
 from tracker_ros.runtime.engine import EngineError
 from tracker_ros.runtime.engine_cache import BuildCancelledError, EngineCache
-from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.runtime.package import Graph, ModelPackage, sha256_of
 from tracker_ros.runtime.tensorrt_builder import Recipe, build_plan, make_toolkit
 from tracker_ros.runtime.tensorrt_engine import MAX_BATCH, ROLES
 from tracker_ros.runtime.tensorrt_runner import Network
@@ -49,12 +52,25 @@ def exported(name: str, folder) -> ModelPackage:
     return package
 
 
+def dual_tfr(folder) -> ModelPackage:
+    """The spatio-temporal version, whose graphs have all that the others have, too."""
+    torch = pytest.importorskip('torch', reason='needs PyTorch, to export: pip install torch')
+    from tracker_ros.export.convert import convert
+    from tracker_ros.networks.dual_tfr import DualTfr, Variant
+
+    tiny = Variant((2, 1, 1), 1, 2, dim=32, hidden=16, has_context=True)
+    torch.manual_seed(0)
+    torch.save({'net': DualTfr(tiny).state_dict()}, folder / 'w.pth')
+    return convert(folder / 'w.pth', 'dual_tfr', 'dual_tfr_tiny', folder / 'dual_tfr_tiny')
+
+
 # What is compiled: a maker of a package for each name.
 PACKAGES = {
     'small': lambda folder: make_small(folder / 'small'),
     'small_fp16': lambda folder: make_small(folder / 'small_fp16', half=True),
     'mixformer_v2_tiny': lambda folder: exported('tiny', folder),
     'mixformer_v2_s': lambda folder: exported('s', folder),
+    'dual_tfr_tiny': dual_tfr,
 }
 
 
@@ -101,6 +117,132 @@ def test_the_graphs_compile(package_of, name, role, gpu, side):
 @pytest.mark.parametrize('name', FILES)
 def test_published_graphs_compile(packages, name, role, gpu, side):  # noqa: F811
     assert build(packages[name], role, GPUS[gpu], side)
+
+
+@pytest.mark.parametrize('gpu', ['SM86', 'SM120'])
+def test_attention_and_pooling_at_chosen_places_compile(siam_attn_parts, gpu, side):
+    """SiamAttn without its backbone and with fewer channels; all of it takes minutes."""
+    plan = build_plan(
+        toolkit_for(GPUS[gpu]),
+        Recipe(siam_attn_parts, MAX_BATCH, 'any'),
+        side,
+        lambda fraction: None,
+        threading.Event(),
+    )
+    assert len(plan) > 0.2 * siam_attn_parts.path.stat().st_size
+
+
+@pytest.fixture(scope='module')
+def siam_attn_parts(tmp_path_factory) -> Graph:
+    torch = pytest.importorskip('torch', reason='needs PyTorch, to export: pip install torch')
+    from tracker_ros.export import graphs
+    from tracker_ros.networks import siam_attn
+    from tracker_ros.networks.deformable import DeformableRoiPool
+
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enhance = siam_attn.FeatureEnhance(32)
+            self.proposals = siam_attn.MultiRPN(32)
+            self.pool = DeformableRoiPool(32, 4, 31, 255, hidden=32)
+
+        def forward(self, template, search, roi):
+            cached = self.enhance.template(list(template.unbind(dim=1)))
+            kernels, searches = self.enhance(cached, list(search.unbind(dim=1)))
+            cls, loc = self.proposals(kernels, searches)
+            return cls, loc, self.pool(searches[0], roi)
+
+    torch.manual_seed(0)
+    examples = (torch.randn(2, 3, 32, 7, 7), torch.randn(2, 3, 32, 31, 31), torch.ones(2, 4))
+    names = ('template', 'search', 'roi')
+    graph = graphs.Graph(Parts(), examples, names, ('cls', 'loc', 'pooled'))
+    folder = tmp_path_factory.mktemp('parts')
+    files = graphs.write_graphs(graphs.GraphPair(graph, graph), folder)
+    path = folder / files['search']
+    return Graph(path, sha256_of(path))
+
+
+# -- in fewer bits -----------------------------------------------------------------------------
+
+
+def reduced(package: ModelPackage, precision: str, folder) -> ModelPackage:
+    """The package in another precision; compilers look at types, not at numbers."""
+    from tracker_ros.export.half import HALVES, halved
+    from tracker_ros.export.int8 import quantised
+    from tracker_ros.export.quantize import ROLES as REDUCED_ROLES
+    from tracker_ros.export.quantize import prepared
+
+    models = {role: prepared(onnx.load(package.graphs[role].path)) for role in REDUCED_ROLES}
+    cached = [item.name for item in models['template'].graph.output]
+    folder.mkdir()
+    for role, model in models.items():
+        if precision in HALVES:
+            half = cached if precision == 'fp16' else []
+            ends = {'half_outputs': half} if role == 'template' else {'half_inputs': half}
+            made = halved(model, precision, **ends)
+        else:
+            made = quantised(model, [random_feeds(model)])
+        onnx.save(made, str(folder / f'{role}.onnx'))
+    return dataclasses.replace(
+        package,
+        precision=precision,
+        graphs={
+            role: dataclasses.replace(graph, path=folder / f'{role}.onnx')
+            for role, graph in package.graphs.items()
+        },
+    )
+
+
+def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    feeds = {}
+    for item in model.graph.input:
+        shape = [size.dim_value or 1 for size in item.type.tensor_type.shape.dim]
+        if item.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            feeds[item.name] = random.integers(0, 256, shape, np.uint8)
+        else:
+            feeds[item.name] = random.normal(size=shape).astype(np.float32)
+    return feeds
+
+
+@pytest.fixture(scope='module')
+def reduced_of(package_of, request, tmp_path_factory):
+    made: dict[tuple[str, str], ModelPackage] = {}
+
+    def reduced_of(name, precision):
+        if (name, precision) not in made:
+            source = (
+                request.getfixturevalue('packages')[name] if name in FILES else package_of(name)
+            )
+            folder = tmp_path_factory.mktemp(name) / precision
+            made[name, precision] = reduced(source, precision, folder)
+        return made[name, precision]
+
+    return reduced_of
+
+
+@pytest.mark.parametrize(
+    ('name', 'gpu'), [*(('mixformer_v2_tiny', gpu) for gpu in GPUS), ('mixformer_v2_s', 'SM89')]
+)
+@pytest.mark.parametrize('precision', ['fp16', 'bf16', 'int8'])
+@pytest.mark.parametrize('role', ROLES)
+def test_reduced_graphs_compile(reduced_of, name, role, precision, gpu, side):
+    assert build(reduced_of(name, precision), role, GPUS[gpu], side)
+
+
+@pytest.mark.parametrize(
+    ('name', 'gpu'), [*(('vittrack', gpu) for gpu in GPUS), ('nanotrack_v3', 'SM89')]
+)
+@pytest.mark.parametrize('precision', ['fp16', 'bf16', 'int8'])
+def test_reduced_published_graphs_compile(
+    packages,  # noqa: F811
+    reduced_of,
+    name,
+    precision,
+    gpu,
+    side,
+):
+    assert build(reduced_of(name, precision), 'search', GPUS[gpu], side)
 
 
 def test_progress_comes_from_the_compiler(package_of, side):

@@ -13,7 +13,9 @@ from typing import Any
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb and its own verbs."""
-    parser = subparsers.add_parser('models', help='list, fetch, import and verify models')
+    parser = subparsers.add_parser(
+        'models', help='list, fetch, import, convert, quantize and verify models'
+    )
     actions = parser.add_subparsers(required=True, metavar='ACTION')
 
     listing = actions.add_parser('list', help='all models, and whether they can run here')
@@ -44,9 +46,56 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     converting.set_defaults(run=_convert)
 
+    _add_quantize(actions)
+
     verifying = actions.add_parser('verify', help='check the files of models against sha256')
     verifying.add_argument('names', nargs='*', metavar='NAME', help='default: all')
     verifying.set_defaults(run=_verify)
+
+
+def _add_quantize(actions: Any) -> None:
+    quantizing = actions.add_parser(
+        'quantize',
+        help='make a package in fewer bits from one in fp32, and measure what that costs',
+        description=(
+            'Writes a package of its own, NAME-PRECISION, beside the one in fp32. Both are '
+            'compared on footage; what was found stands in model.yaml, and a package too far '
+            'from fp32 is not written.'
+        ),
+    )
+    quantizing.add_argument('name', metavar='NAME', help='a model, or the folder of a package')
+    quantizing.add_argument(
+        '--precision', required=True, metavar='P', help='fp16, bf16, int8 or int8_bf16'
+    )
+    quantizing.add_argument(
+        '--calibrate',
+        type=Path,
+        metavar='DATA',
+        help='annotated sequences that int8 takes its ranges from',
+    )
+    quantizing.add_argument(
+        '--check',
+        type=Path,
+        metavar='DATA',
+        help='other sequences to compare on (default: every third one of --calibrate, which is '
+        'then not calibrated on)',
+    )
+    quantizing.add_argument(
+        '--frames',
+        type=int,
+        default=200,
+        metavar='N',
+        help='crops to calibrate on, and frames to compare, spread over the sequences '
+        '(default: %(default)s)',
+    )
+    quantizing.add_argument('--name', dest='new_name', metavar='NEW', help='of the new package')
+    quantizing.add_argument(
+        '--output', type=Path, metavar='FOLDER', help='default: beside the package'
+    )
+    quantizing.add_argument(
+        '--force', action='store_true', help='write it even where it is too far from fp32'
+    )
+    quantizing.set_defaults(run=_quantize)
 
 
 def _list(_options: argparse.Namespace) -> int:
@@ -55,7 +104,7 @@ def _list(_options: argparse.Namespace) -> int:
     for name in store.names():
         package = store.describe(name)
         ready = 'ready' if package.is_complete else 'no weights yet'
-        print(f'{name:16} {ready:16} {package.licence}')
+        print(f'{name:16} {ready:16} {package.precision:10} {package.licence}')
         print(f'{"":16} {package.summary}')
         if not package.is_complete and package.checkpoint:
             print(f'{"":16} convert {package.checkpoint.get("file")}')
@@ -145,6 +194,54 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def _quantize(options: argparse.Namespace) -> int:
+    try:
+        from tracker_ros.export.quantize import Plan, quantize
+    except ImportError as error:
+        print(f'{error}; this needs: pip install onnx onnxruntime', file=sys.stderr)
+        return 1
+    from tqdm import tqdm
+
+    from tracker_ros.evaluation.sequences import SequenceError, read_sequences
+    from tracker_ros.runtime import store
+    from tracker_ros.runtime.engine import EngineError
+    from tracker_ros.runtime.package import PackageError
+    from tracker_ros.runtime.parity import ENTRY
+    from tracker_ros.trackers import TrackerError
+
+    def advance(doing: str, done: int, total: int) -> None:
+        bar.set_description(doing, refresh=False)
+        bar.total = total
+        bar.n = min(done, total)
+        bar.refresh()
+
+    try:
+        package = store.find(options.name)
+        calibrate = read_sequences(options.calibrate) if options.calibrate else []
+        if options.check:
+            check = read_sequences(options.check)
+        else:
+            check = calibrate[2::3]
+            calibrate = [clip for clip in calibrate if clip not in check]
+        name = options.new_name or f'{package.name}-{options.precision}'
+        folder = options.output or package.folder.with_name(name)
+        plan = Plan(options.precision, calibrate, check, options.frames)
+        with tqdm(disable=not sys.stderr.isatty(), leave=False) as bar:
+            made = quantize(package, plan, name, folder, options.force, advance)
+    except (PackageError, EngineError, SequenceError, TrackerError, OSError) as error:
+        print(f'tracker_ros models quantize: {error}', file=sys.stderr)
+        return 1
+    record = made.manifest[ENTRY]
+    print(
+        f'{made.name}: {record["frames"]} frames compared with {package.name} by '
+        f'{record["runtime"]}'
+    )
+    for what in ('box_px', 'iou', 'score'):
+        print(f'  {what:7}', *(f'{key} {value:g}' for key, value in record[what].items()))
+    print(f'{made.name}: ready in {made.folder}')
+    return 0
+
+
 def _install(name: str) -> None:
     from tracker_ros.export.published import assemble
     from tracker_ros.runtime import store
@@ -166,6 +263,6 @@ def _verify(options: argparse.Namespace) -> int:
             print(f'{name}: {error}', file=sys.stderr)
             code = 1
             continue
-        files = len(package.graphs)
+        files = len(package.graphs) + len(package.files)
         print(f'{name}: {f"{files} files as they should be" if files else "no files here"}')
     return code

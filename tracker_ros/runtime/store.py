@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from tracker_ros.resources import cache_path, share_path
+from tracker_ros.runtime import parity
 from tracker_ros.runtime.package import (
     MANIFEST,
     ModelPackage,
@@ -39,8 +40,8 @@ Assembler = Callable[[ModelPackage, dict[str, Path], Path], dict[str, str]]
 def find(name: str) -> ModelPackage:
     """The package called `name`, ready to run.
 
-    Raises PackageError for an unknown name (with the known ones) or weights that are not here
-    yet (with the command that gets them).
+    Raises PackageError for an unknown name (with the known ones), weights that are not here yet
+    (with the command that gets them), or a reduced precision that is not known to be good enough.
     """
     package = describe(name)
     if not package.is_complete and package.checkpoint:
@@ -57,6 +58,7 @@ def find(name: str) -> ModelPackage:
             f'"tracker_ros models import FILE".'
         )
     package.verify()
+    parity.check(package)
     return package
 
 

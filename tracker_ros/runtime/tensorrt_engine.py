@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 MAX_BATCH = 8
 ROLES = ('template', 'search')
 
+RUNS_FURTHER_GRAPHS = True
+
 Networks = dict[str, Obtained[Network]]
 
 
@@ -86,6 +88,7 @@ class TensorRtMaker:
         self.package = package
         self.toolkit = toolkit
         self.precision = package.precision
+        self._roles = (*ROLES, *package.further)
         self.cache = cache or EngineCache()
         self.difference: Difference | None = None
         """How far the engine made last is from the reference, where that is known."""
@@ -96,7 +99,7 @@ class TensorRtMaker:
         Raises EngineError for one that did not pass the gate.
         """
         found = {}
-        for role in ROLES:
+        for role in self._roles:
             key = self._recipe(role).key(self.toolkit)
             network = self.cache.find(key, self._load(role))
             if network is None:
@@ -122,7 +125,7 @@ class TensorRtMaker:
         """
         networks = {
             role: self._network(role, place, report, cancelled, rebuild)
-            for place, role in enumerate(ROLES)
+            for place, role in enumerate(self._roles)
         }
         if cancelled.is_set():
             raise BuildCancelledError('no longer wanted')
@@ -149,7 +152,7 @@ class TensorRtMaker:
         recipe = self._recipe(role)
 
         def advance(fraction: float) -> None:
-            report('building', (place + fraction) / len(ROLES))
+            report('building', (place + fraction) / len(self._roles))
 
         return self.cache.obtain(
             recipe.key(self.toolkit),
@@ -188,6 +191,7 @@ class TensorRtMaker:
             networks['search'].value,
             self.precision,
             MAX_BATCH,
+            {role: networks[role].value for role in self.package.further},
         )
         engine.warm_up(self.package)
         for network in networks.values():
@@ -220,7 +224,7 @@ class TensorRtMaker:
         notes: dict[str, Any] = {
             'box_px': found.box_px,
             'score': found.score,
-            'plans': [networks[role].sha256 for role in ROLES],
+            'plans': _plans(networks),
         }
         if force:
             notes['forced'] = True
@@ -242,10 +246,14 @@ class TensorRtMaker:
         _log.warning('%s; it is used because that was forced', problem)
 
 
+def _plans(networks: Networks) -> list[str]:
+    return [network.sha256 for network in networks.values()]
+
+
 def _noted_difference(networks: Networks) -> Difference | None:
     """What an earlier check of these very plans found."""
     notes = networks['search'].notes
-    if notes.get('plans') != [networks[role].sha256 for role in ROLES]:
+    if notes.get('plans') != _plans(networks):
         return None
     try:
         return Difference(float(notes['box_px']), float(notes['score']))
