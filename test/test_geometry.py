@@ -8,7 +8,7 @@ import parity
 import pytest
 
 from tracker_ros import geometry
-from tracker_ros.geometry import Box, pysot_crop, stark_crop
+from tracker_ros.geometry import Box, RotatedBox, pysot_crop, stark_crop
 
 
 def test_box_conversions_agree():
@@ -181,3 +181,10 @@ def test_parity_stark_boxes(parity_folder):
         assert mapped.xywh() == pytest.approx(case[11:15], abs=1e-3)
         clipped = mapped.clipped(int(width), int(height), stored.facts['margin'])
         assert clipped.xywh() == pytest.approx(case[15:19], abs=1e-3)
+
+
+def test_the_corners_of_a_rotated_box_turn_clockwise_in_the_image():
+    level = RotatedBox(10.0, 20.0, 8.0, 4.0, 0.0)
+    assert level.corners().tolist() == [[6, 18], [14, 18], [14, 22], [6, 22]]
+    turned = RotatedBox(10.0, 20.0, 8.0, 4.0, math.pi / 2)
+    np.testing.assert_allclose(turned.corners(), [[12, 16], [12, 24], [8, 24], [8, 16]])

@@ -106,7 +106,9 @@ def test_published_weights_alone_do_not_run(tmp_path):
         (['published', 0, 'sha256'], 'A' * 64, 'is no sha256'),
         (['graphs'], [], "'graphs' must be a mapping, not []"),
         (['graphs', 'search'], REMOVED, "'graphs' must hold template and search"),
-        (['graphs', 'head'], {}, "'graphs' must hold template and search"),
+        (['graphs', 'head'], {}, "the entry 'file' is missing"),
+        (['graphs', '../head'], {}, "the names in 'graphs' must be words"),
+        (['graphs', 3], {}, "the names in 'graphs' must be words"),
         (['graphs', 'search'], 'search.onnx', 'the graph search must be a mapping'),
         (['graphs', 'search', 'file'], REMOVED, "'file' is missing"),
         (['graphs', 'search', 'sha256'], 'z' * 64, 'is no sha256'),
@@ -195,4 +197,4 @@ def test_the_shipped_ones_are_in_order(path):
     assert package.source.startswith('https://')
     assert package.licence
     assert not package.graphs, 'weights do not come with the sources'
-    assert yaml.safe_load(path.read_text())['confidence'] == package.confidence
+    assert yaml.safe_load(path.read_text()).get('confidence', {}) == package.confidence

@@ -164,7 +164,7 @@ CASES = {
         name: [unary(name)]
         for name in (
             *('Abs', 'Ceil', 'Cos', 'Erf', 'Exp', 'Floor', 'HardSwish', 'Identity', 'Neg'),
-            *('Reciprocal', 'Relu', 'Round', 'Sigmoid', 'Sin', 'Tanh'),
+            *('Reciprocal', 'Relu', 'Round', 'Sigmoid', 'Sign', 'Sin', 'Tanh'),
         )
     },
     'Log': [unary('Log', FACTORS)],
@@ -232,6 +232,27 @@ CASES = {
         )
     ]
     + [of('y = Conv <pads = [1, 1]> (x, w)', '', TOKENS, w=numbers(5, 6, 3))],
+    'ConvTranspose': [
+        of(f'y = ConvTranspose <{settings}> (x, w, b)', w=numbers(4, 3, 4, 4), b=numbers(3))
+        for settings in ('strides = [4, 4]', 'pads = [1, 1, 1, 1], strides = [2, 2]')
+    ],
+    'GridSample': [
+        of(f'y = GridSample <{settings}> (x, g)', g=1.2 * np.tanh(numbers(2, 5, 3, 2)))
+        for settings in (
+            'align_corners = 1, padding_mode = "zeros"',
+            'padding_mode = "border"',
+            'mode = "bicubic", align_corners = 1',
+        )
+    ],
+    'Resize': [
+        of(f'y = Resize <mode = "{mode}", coordinate_transformation_mode = "{corners}"> {taken}',
+           'int64[4] n = {2, 4, 5, 11}, float[4] k = {1, 1, 2, 1.5}')
+        for mode, corners, taken in (
+            ('linear', 'align_corners', '(x, , , n)'),
+            ('linear', 'half_pixel', '(x, , k)'),
+            ('cubic', 'pytorch_half_pixel', '(x, , , n)'),
+        )
+    ],
     'AveragePool': [
         of('y = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)'),
         of(
@@ -503,12 +524,15 @@ def test_what_is_not_supported_is_named_with_its_node(tmp_path, body, constants,
         ('y = AveragePool <kernel_shape = [2, 2], pads = [0, 0, 1, 1]> (x)', 'not counted'),
         ('y, z = MaxPool <kernel_shape = [2, 2]> (x)', 'the places of the largest'),
         ('y = Pad <mode = "reflect"> (x, p)', 'pads by reflect'),
+        ('y = Resize <mode = "nearest"> (x, , s)', 'resizes by nearest'),
+        ('y = GridSample <mode = "nearest"> (x, g)', 'samples by nearest'),
+        ('y = ConvTranspose <pads = [1, 0, 0, 0]> (x, w)', 'has the pads'),
         ('y, m = LayerNormalization (x, s)', 'mean and deviation'),
     ],
 )
 def test_settings_that_are_not_supported_are_named(tmp_path, body, message):
     constants = 'float[1, 2, 1, 1] w = {1, 1}, int64[8] p = {0, 0, 0, 1, 0, 0, 0, 1}'
-    constants += ', float[4] s = {1, 1, 1, 1}'
+    constants += ', float[4] s = {1, 1, 1, 1}, float[1, 1, 1, 2] g = {0, 0}'
     data = graph_of(body, 'float[1, 2, 4, 4] x', 'float y', constants)
     with pytest.raises(EngineError, match=message):
         read(data, tmp_path).run({'x': torch.ones(1, 2, 4, 4)})

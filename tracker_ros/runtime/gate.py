@@ -106,15 +106,35 @@ def measure(
     boxes, scores = [], []
     for row, sample in enumerate(samples):
         expected = reference.search(sample.search, reference.template(**sample.templates))
-        for found in (
-            candidate.search(sample.search, cached[row]),
-            {name: value[row : row + 1] for name, value in batch.items()},
+        alone = {
+            **candidate.search(sample.search, cached[row]),
+            **_closer(package, candidate, expected),
+        }
+        in_batch = {name: value[row : row + 1] for name, value in batch.items()}
+        for found, right in (
+            (alone, {**expected, **_closer(package, reference, expected)}),
+            (in_batch, expected),
         ):
-            box, score = _apart(package, found, expected)
+            box, score = _apart(package, found, right)
             boxes.append(box)
             scores.append(score)
     # np.max and not max: a nan must come out as one.
     return Difference(float(np.max(boxes)), float(np.max(scores)))
+
+
+def _closer(package: ModelPackage, engine: Engine, outputs: Tensors) -> Tensors:
+    """What the further graphs make of the outputs of a search.
+
+    What else they take is a box in the search crop, for which the middle of it will do.
+    """
+    found: Tensors = {}
+    for role in package.further:
+        middle = np.array([0.25, 0.25, 0.75, 0.75], np.float32) * package.crop_px('search')
+        numbers = {
+            name: np.resize(middle, (1, *shape)) for name, shape in package.values_of(role).items()
+        }
+        found.update(engine.run(role, {**outputs, **numbers}))
+    return found
 
 
 def _apart(package: ModelPackage, found: Tensors, expected: Tensors) -> tuple[float, float]:
@@ -160,11 +180,54 @@ def _simtrack(
     return _numbers(outputs['box']) * package.crop_px('search'), _numbers(outputs['corners'])
 
 
+def _vlt_scar(package: ModelPackage, outputs: Tensors, expected: Tensors) -> tuple[Values, Values]:
+    box, probabilities = _nanotrack(package, outputs, expected)
+    centres = 1 / (1 + np.exp(-_numbers(outputs['centre'])[0, 0]))
+    return box, np.stack([probabilities, centres])
+
+
+def _vlt_tt(package: ModelPackage, outputs: Tensors, expected: Tensors) -> tuple[Values, Values]:
+    target, background = _numbers(outputs['score'])[0].T
+    cell = int((expected['score'][0, :, 0] - expected['score'][0, :, 1]).argmax())
+    box = _numbers(outputs['box'])[0, cell] * package.crop_px('search')
+    return box, 1 / (1 + np.exp(background - target))
+
+
+def _proposals(
+    package: ModelPackage, outputs: Tensors, expected: Tensors
+) -> tuple[Values, Values]:
+    # Classes, and the four numbers of a box, come before the anchors.
+    background, target = _numbers(outputs['cls'])[0].reshape(2, -1)
+    true_background, true_target = _numbers(expected['cls'])[0].reshape(2, -1)
+    best = int((true_target - true_background).argmax())
+    # Numbers relative to the anchor; all anchors have about this side.
+    side = float(package.constants['stride']) * float(package.constants['anchor_scale'])
+    box = _numbers(outputs['loc'])[0].reshape(4, -1)[:, best] * side
+    logits = [target - background]
+    if 'correction' in outputs:
+        # A fifth of the box's side at most for each unit.
+        correction = _numbers(outputs['correction'])[0] * 0.2 * package.crop_px('search') / 2
+        box = np.concatenate([box, correction])
+        logits.append(_numbers(outputs['mask_logits']).reshape(-1))
+    return box, 1 / (1 + np.exp(-np.concatenate(logits)))
+
+
+def _dual_tfr(package: ModelPackage, outputs: Tensors, expected: Tensors) -> tuple[Values, Values]:
+    best = int(expected['score'][0].argmax())
+    box = _numbers(outputs['box'])[0, best] * package.crop_px('search')
+    return box, _numbers(outputs['score'])[0]
+
+
 READERS: dict[str, Reader] = {
+    'dual_tfr': _dual_tfr,
     'mixformer_v2': _mixformer_v2,
     'nanotrack': _nanotrack,
+    'siam_attn': _proposals,
     'simtrack': _simtrack,
     'vittrack': _vittrack,
+    'vlt_rpn': _proposals,
+    'vlt_scar': _vlt_scar,
+    'vlt_tt': _vlt_tt,
 }
 
 

@@ -8,6 +8,9 @@ from tracker_ros.runtime.cuda import find_cuda
 from tracker_ros.runtime.engine import Engine, EngineError
 from tracker_ros.runtime.package import ModelPackage
 
+RUNS_FURTHER_GRAPHS = True
+RENEWS_TENSORS = True
+
 # fp32 is to be fp32; else matrices are rounded to 19 bits (TF32).
 PROVIDERS: tuple[tuple[str, dict[str, str]], ...] = (
     ('CUDAExecutionProvider', {'use_tf32': '0'}),

@@ -8,7 +8,7 @@ no log. Here it is an error: the provider that was asked for must be in the sess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
 from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors
-from tracker_ros.runtime.onnxruntime_engine import is_batch_free, session_options
+from tracker_ros.runtime.onnxruntime_engine import is_batch_free, run_further, session_options
 from tracker_ros.runtime.package import ModelPackage
 
 Providers = Sequence[tuple[str, dict[str, Any]]]
@@ -38,6 +38,10 @@ class OnnxRuntimeGpuEngine(Engine):
         self._device = device
         self._template = _session(package.graphs['template'].path, providers, threads)
         self._search = _session(package.graphs['search'].path, providers, threads)
+        self._further = {
+            role: _session(package.graphs[role].path, providers, threads)
+            for role in package.further
+        }
         self.template_inputs = tuple(value.name for value in self._template.get_inputs())
         self._cached_names = [value.name for value in self._template.get_outputs()]
         self._output_names = [value.name for value in self._search.get_outputs()]
@@ -54,6 +58,13 @@ class OnnxRuntimeGpuEngine(Engine):
         self._template.run_with_iobinding(binding)
         return dict(zip(self._cached_names, binding.get_outputs(), strict=True))
 
+    def renewed(self, cached: dict[str, Any], **tensors: NDArray[np.float32]) -> dict[str, Any]:
+        given = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(value[np.newaxis], self._device, 0)
+            for name, value in tensors.items()
+        }
+        return {**cached, **given}
+
     def search(self, crop: Image, cached: dict[str, Any]) -> Tensors:
         return self._run(crop[np.newaxis], cached)
 
@@ -61,6 +72,9 @@ class OnnxRuntimeGpuEngine(Engine):
         if not self._is_batch_free:
             return super().search_many(crops, cached)
         return self._run(crops, self._batch.of(cached))
+
+    def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        return run_further(self._further[role], role, inputs)
 
     def _run(self, crops: NDArray[np.uint8], cached: dict[str, Any]) -> Tensors:
         binding = self._search.io_binding()

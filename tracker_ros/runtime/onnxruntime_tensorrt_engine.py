@@ -10,6 +10,9 @@ from tracker_ros.runtime.cuda import find_cuda
 from tracker_ros.runtime.engine import Engine, EngineError
 from tracker_ros.runtime.package import ModelPackage
 
+RUNS_FURTHER_GRAPHS = True
+RENEWS_TENSORS = True
+
 
 def load(package: ModelPackage, threads: int) -> Engine:
     find_cuda()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
 from tracker_ros.runtime.cuda import Memory
-from tracker_ros.runtime.engine import Engine, EngineError, Tensors
+from tracker_ros.runtime.engine import Engine, EngineError, Tensors, inputs_of
 from tracker_ros.runtime.engine_cache import SideFile
 from tracker_ros.runtime.tensorrt_builder import Toolkit
 
@@ -175,7 +176,13 @@ class TensorRtEngine(Engine):
     """Runs `max_batch` targets at once at most; more are run in turns."""
 
     def __init__(
-        self, toolkit: Toolkit, template: Network, search: Network, precision: str, max_batch: int
+        self,
+        toolkit: Toolkit,
+        template: Network,
+        search: Network,
+        precision: str,
+        max_batch: int,
+        further: Mapping[str, Network] = MappingProxyType({}),
     ) -> None:
         self.name = f'{toolkit.name} ({toolkit.device.name}, {precision})'
         self.template_inputs = tuple(template.inputs)
@@ -191,6 +198,10 @@ class TensorRtEngine(Engine):
             self._memory = Memory(toolkit.cuda)
             held.callback(self._memory.close)
             self._template = _TemplateCall(template, self._memory, self._stream)
+            self._further = {
+                role: _HostCall(network, self._memory, self._stream)
+                for role, network in further.items()
+            }
             self._held = held.pop_all()
 
     def template(self, template: Image, **others: NDArray[Any]) -> object:
@@ -217,6 +228,11 @@ class TensorRtEngine(Engine):
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def run(self, role: str, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        self._check_open()
+        call = self._further[role]
+        return call.run(inputs_of(role, call.inputs, inputs))
 
     def close(self) -> None:
         """Give back the memory of the GPU. Nothing can be run any more."""
@@ -291,6 +307,37 @@ class _TemplateCall:
             self._context.set_address(name, address)
         self._context.queue(self._stream)
         self._cuda.synchronize(self._stream)
+
+
+class _HostCall:
+    """A graph for one target, whose inputs come from the host and whose outputs go there."""
+
+    def __init__(self, network: Network, memory: Memory, stream: int) -> None:
+        self._cuda = network.toolkit.cuda
+        self._stream = stream
+        self._context = _Context(network, 1, stream)
+        self.inputs = list(network.inputs)
+        self._outputs = list(network.outputs)
+        self._arrays, self._addresses = {}, {}
+        for name in (*self.inputs, *self._outputs):
+            self._arrays[name] = self._context.pinned(memory, name)
+            self._addresses[name] = memory.device(self._arrays[name].nbytes)
+            self._context.set_address(name, self._addresses[name])
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Outputs by name, as arrays of their own."""
+        for name, value in inputs.items():
+            host = self._arrays[name]
+            if value.shape != host.shape:
+                raise EngineError(f'{name!r} is {value.shape}, the graph takes {host.shape}')
+            host[...] = value
+            self._cuda.copy(self._addresses[name], host.ctypes.data, host.nbytes, self._stream)
+        self._context.queue(self._stream)
+        for name in self._outputs:
+            host = self._arrays[name]
+            self._cuda.copy(host.ctypes.data, self._addresses[name], host.nbytes, self._stream)
+        self._cuda.synchronize(self._stream)
+        return {name: self._arrays[name].astype(np.float32) for name in self._outputs}
 
 
 class _Frame:

@@ -88,7 +88,10 @@ class TorchGraph:
             known = {name: value for name, value in known.items() if name in used}
             # Large ones go to the device at once. Whole numbers and single ones may take part in
             # shape arithmetic, which stays on the host.
-            large = [name for name, value in known.items() if _is_weight(value)]
+            settings = _settings(self._nodes)
+            large = [
+                name for name, value in known.items() if _is_weight(value) and name not in settings
+            ]
             self._weights = {name: known.pop(name).to(device) for name in large}
         self._known = known
 
@@ -210,6 +213,17 @@ def _read(path: Path) -> onnx.GraphProto:
             f'{path} has the opset {versions}; {_OLDEST_OPSET} or later is known here'
         )
     return model.graph
+
+
+def _settings(nodes: list[Node]) -> set[str]:
+    """The inputs that are read before anything is run, such as the scales of a Resize."""
+    return {
+        node.inputs[place]
+        for node in nodes
+        if node.operator in OPERATORS
+        for place in OPERATORS[node.operator].beforehand
+        if place < len(node.inputs)
+    }
 
 
 def _is_weight(value: Tensor) -> bool:

@@ -57,6 +57,10 @@ class Call:
         value = self._known(place)
         return None if value is None else [int(number) for number in value.flatten().tolist()]
 
+    def numbers(self, place: int) -> list[float] | None:
+        value = self._known(place)
+        return None if value is None else [float(number) for number in value.flatten().tolist()]
+
     def number(self, place: int) -> float | None:
         value = self._known(place)
         return None if value is None else float(value.item())
@@ -313,6 +317,11 @@ def _layer_norm(call: Call) -> Function:
 
 
 _CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
+_TRANSPOSED = (
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
+)
 _MAXIMA = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
 _AVERAGES = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 
@@ -326,6 +335,21 @@ def _convolution(call: Call) -> Function:
         function = _CONVOLUTIONS[value.dim() - 3]
         value, padding = _padded(value, pads)
         return function(value, weight, bias, strides, padding, dilations, groups)
+
+    return convolve
+
+
+def _transposed_convolution(call: Call) -> Function:
+    pads = _pads(call)
+    strides, dilations = call.attribute('strides', 1), call.attribute('dilations', 1)
+    groups, more = call.attribute('group', 1), call.attribute('output_padding', 0)
+    if not _is_symmetric(pads) or call.attribute('output_shape'):
+        raise call.refuse(f'makes an output_shape, or has the pads {pads}')
+    padding = pads[: len(pads) // 2] or 0
+
+    def convolve(value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        function = _TRANSPOSED[value.dim() - 3]
+        return function(value, weight, bias, strides, padding, more, groups, dilations)
 
     return convolve
 
@@ -361,6 +385,59 @@ def _max_pool(call: Call) -> Function:
         return function(value, kernel, strides, padding, dilations, up)
 
     return pool
+
+
+def _grid_sample(call: Call) -> Function:
+    # What the opsets from 16 and from 20 on call it.
+    modes = {
+        'bilinear': 'bilinear',
+        'linear': 'bilinear',
+        'bicubic': 'bicubic',
+        'cubic': 'bicubic',
+    }
+    mode = _text(call.attribute('mode', 'bilinear'))
+    if mode not in modes:
+        raise call.refuse(f'samples by {mode}')
+    return partial(
+        functional.grid_sample,
+        mode=modes[mode],
+        padding_mode=_text(call.attribute('padding_mode', 'zeros')),
+        align_corners=bool(call.attribute('align_corners', 0)),
+    )
+
+
+_RESIZES = {'linear': 'bilinear', 'cubic': 'bicubic'}
+_ALIGNED = {'align_corners': True, 'half_pixel': False, 'pytorch_half_pixel': False}
+
+
+def _resize(call: Call) -> Function:
+    mode = _text(call.attribute('mode', 'nearest'))
+    corners = _text(call.attribute('coordinate_transformation_mode', 'half_pixel'))
+    scales, sizes = call.numbers(2), call.ints(3)
+    is_odd = (
+        call.attribute('antialias', 0)
+        or call.attribute('exclude_outside', 0)
+        or call.attribute('cubic_coeff_a', -0.75) != -0.75
+        or call.attribute('axes')
+    )
+    if is_odd or corners not in _ALIGNED or mode not in _RESIZES:
+        raise call.refuse(f'resizes by {mode} and {corners}, or with settings of its own')
+
+    def resize(value: Tensor) -> Tensor:
+        if value.dim() != 4:
+            raise call.refuse(f'resizes {value.dim()} dimensions')
+        size = sizes or [
+            math.floor(length * scale)
+            for length, scale in zip(value.shape, scales or [], strict=True)
+        ]
+        return functional.interpolate(
+            value,
+            size=tuple(size[2:]),
+            mode=_RESIZES[mode],
+            align_corners=_ALIGNED[corners],
+        )
+
+    return resize
 
 
 def _batch_norm(call: Call) -> Function:
@@ -476,6 +553,7 @@ OPERATORS: dict[str, Operator] = {
     'Concat': Operator(_concat),
     'ConstantOfShape': _beforehand(_constant_of_shape, 0),
     'Conv': Operator(_convolution),
+    'ConvTranspose': Operator(_transposed_convolution),
     'Cos': _is(torch.cos),
     'DequantizeLinear': Operator(_dequantize),
     'Div': Operator(_divide),
@@ -492,6 +570,7 @@ OPERATORS: dict[str, Operator] = {
     'GlobalAveragePool': Operator(_global_average_pool),
     'Greater': _is(torch.gt),
     'GreaterOrEqual': _is(torch.ge),
+    'GridSample': Operator(_grid_sample),
     'HardSigmoid': Operator(_hard_sigmoid),
     'HardSwish': _is(functional.hardswish),
     'Identity': _is(_same),
@@ -521,8 +600,10 @@ OPERATORS: dict[str, Operator] = {
     'ReduceSum': _reduce(torch.sum),
     'Relu': _is(torch.relu),
     'Reshape': _beforehand(_reshape, 1),
+    'Resize': _beforehand(_resize, 1, 2, 3),
     'Round': _is(torch.round),
     'Sigmoid': _is(torch.sigmoid),
+    'Sign': _is(torch.sign),
     'Sin': _is(torch.sin),
     'Slice': _beforehand(_slice, 1, 2, 3, 4),
     'Softmax': Operator(_softmax),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,41 @@ def size_penalty(
     size_change = _change(sides / pysot_context_side(width, height))
     shape_change = _change((width / height) / (widths / heights))
     return np.exp((1 - size_change * shape_change) * strength)
+
+
+class Anchors:
+    """Boxes of fixed sizes in each cell of a square map, and what a network makes of them."""
+
+    def __init__(self, ratios: list[float], cells: int, stride: int, scale: int) -> None:
+        """`ratios` of height to width; `stride`, in pixels, between the centres of cells."""
+        # (anchors, 1, 1), so that they stretch over maps (anchors, rows, columns).
+        self.widths, self.heights = anchor_sizes(ratios, stride, scale).T[:, :, None, None]
+        self.points = (np.arange(cells) - cells // 2) * float(stride)
+        self.window = np.tile(hanning_window(cells).ravel(), len(ratios))
+        """Weights that favour the middle, in the order of `boxes`."""
+
+    def boxes(self, offsets: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """cx, cy, w, h in pixels from the crop's middle: by anchors, then rows, then columns.
+
+        `offsets` (4 x anchors, rows, columns) are dx, dy, dw, dh of the network.
+        """
+        dx, dy, dw, dh = offsets.reshape(4, len(self.widths), *offsets.shape[1:])
+        return (
+            (dx * self.widths + self.points).ravel(),
+            (dy * self.heights + self.points[:, None]).ravel(),
+            (np.exp(dw) * self.widths).ravel(),
+            (np.exp(dh) * self.heights).ravel(),
+        )
+
+
+def anchor_sizes(ratios: list[float], stride: int, scale: int) -> Numbers:
+    """Width and height (anchors, 2) of anchors by their ratio of height to width, in pixels.
+
+    Each has about the area of a cell, in whole pixels, and is then scaled.
+    """
+    widths = [int(math.sqrt(stride * stride / ratio)) for ratio in ratios]
+    heights = [int(width * ratio) for width, ratio in zip(widths, ratios, strict=True)]
+    return np.array([widths, heights], np.float64).T * scale
 
 
 def hanning_window(cells: int) -> Numbers:
