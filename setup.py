@@ -48,7 +48,7 @@ setup(
     ],
     install_requires=['setuptools'],
     zip_safe=False,
-    extras_require={'test': ['pytest']},
+    extras_require={'language': ['tokenizers'], 'test': ['pytest']},
     entry_points={
         'console_scripts': [
             'tracker_ros = tracker_ros.cli:main',

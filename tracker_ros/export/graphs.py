@@ -45,10 +45,12 @@ class GraphPair:
     further: Mapping[str, Graph] = field(default_factory=dict)
 
 
-def write_graphs(pair: GraphPair, folder: Path) -> dict[str, str]:
-    """Write template.onnx, search.onnx and any further graphs; returns their names by role."""
+def write_graphs(graphs: GraphPair | Mapping[str, Graph], folder: Path) -> dict[str, str]:
+    """Write a graph ROLE.onnx for each role; returns the names of the files by role."""
+    if isinstance(graphs, GraphPair):
+        graphs = {'template': graphs.template, 'search': graphs.search, **graphs.further}
     files = {}
-    for role, graph in {'template': pair.template, 'search': pair.search, **pair.further}.items():
+    for role, graph in graphs.items():
         files[role] = f'{role}.onnx'
         names = [*graph.inputs, *graph.outputs]
         with torch.no_grad(), warnings.catch_warnings():
@@ -57,7 +59,7 @@ def write_graphs(pair: GraphPair, folder: Path) -> dict[str, str]:
             # What it cannot compute ahead is computed each time: no matter for a user.
             warnings.filterwarnings('ignore', message='Constant folding')
             # Only the batch is of any size; the others are meant to be taken for constants.
-            warnings.filterwarnings('ignore', category=torch.jit.TracerWarning)
+            warnings.filterwarnings('ignore', message='Converting a tensor to a Python')
             torch.onnx.export(
                 graph.module.eval(),
                 graph.examples,

@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from tracker_ros.export import IMAGENET_MEAN
 from tracker_ros.export.graphs import Graph, GraphPair, planes, taking_pixels
+from tracker_ros.export.simtrack_pyramid import graphs as pyramid_graphs
+from tracker_ros.export.simtrack_pyramid import manifest as pyramid_manifest
+from tracker_ros.networks import simtrack_pyramid
 from tracker_ros.networks.heads import CORNERS
 from tracker_ros.networks.simtrack import VARIANTS, SimTrack, Variant, variant_of
+from tracker_ros.networks.simtrack_pyramid import PyramidSimTrack
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -39,8 +43,9 @@ _OF_MAE = {
 _CORNER = re.compile(rf'(?:^|[._])({"|".join(CORNERS)})(?:[._]|$)')
 
 
-def build(shapes: Mapping[str, tuple[int, ...]]) -> SimTrack:
-    return SimTrack(variant_of(shapes))
+def build(shapes: Mapping[str, tuple[int, ...]]) -> SimTrack | PyramidSimTrack:
+    pyramid = simtrack_pyramid.variant_of(shapes)
+    return SimTrack(variant_of(shapes)) if pyramid is None else PyramidSimTrack(pyramid)
 
 
 def official_names(tensors: Tensors) -> dict[str, NDArray[Any]]:
@@ -49,6 +54,8 @@ def official_names(tensors: Tensors) -> dict[str, NDArray[Any]]:
     The published files were written by other code, with names of its own. The tower is known by
     the ends of its names, everything else by shape and order. What fits nothing keeps its name.
     """
+    if simtrack_pyramid.variant_of({name: value.shape for name, value in tensors.items()}):
+        return dict(tensors)  # of which nobody has published any
     found: dict[str, NDArray[Any]] = {}
     rest: dict[str, NDArray[Any]] = {}
     prefix, of_mae = _tower_of(tensors)
@@ -165,7 +172,9 @@ class SearchGraph(nn.Module):
         return output.boxes, output.corners
 
 
-def graphs(network: SimTrack) -> GraphPair:
+def graphs(network: SimTrack | PyramidSimTrack) -> GraphPair:
+    if isinstance(network, PyramidSimTrack):
+        return pyramid_graphs(network)
     network = copy.deepcopy(network)
     visual = network.backbone.visual
     visual.conv1 = taking_pixels(visual.conv1)
@@ -188,8 +197,10 @@ def graphs(network: SimTrack) -> GraphPair:
     )
 
 
-def manifest(network: SimTrack) -> dict[str, Any]:
+def manifest(network: SimTrack | PyramidSimTrack) -> dict[str, Any]:
     """Crop factors of the paper (section 4.1)."""
+    if isinstance(network, PyramidSimTrack):
+        return pyramid_manifest(network)
     variant = network.variant
     first = variant.template_grid**2 + 1
     template_factor, search_factor = _FACTORS.get(variant.patch_px, (2.0, 4.0))

@@ -14,19 +14,21 @@ from torch.nn import functional
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
     """(B, N, C) to (B, H, N, D)."""
-    batch, count, channels = tokens.shape
-    return tokens.view(batch, count, heads, channels // heads).transpose(1, 2)
+    # Whole numbers: in a graph only the batch is of any size.
+    count, channels = map(int, tokens.shape[1:])
+    return tokens.reshape(-1, count, heads, channels // heads).transpose(1, 2)
 
 
 def merge_heads(tokens: Tensor) -> Tensor:
     """(B, H, N, D) to (B, N, C)."""
-    batch, heads, count, depth = tokens.shape
-    return tokens.transpose(1, 2).reshape(batch, count, heads * depth)
+    heads, count, depth = map(int, tokens.shape[1:])
+    return tokens.transpose(1, 2).reshape(-1, count, heads * depth)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention of (B, H, Nq, D) on (B, H, Nk, D); returns (B, H, Nq, D)."""
-    return functional.scaled_dot_product_attention(query, key, value)
+    scale = int(query.shape[-1]) ** -0.5
+    return functional.scaled_dot_product_attention(query, key, value, scale=scale)
 
 
 class Mlp(nn.Module):

@@ -146,26 +146,25 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class Backbone(nn.Module):
-    """Tokens in, prediction tokens out (figure 2); no final normalisation."""
+class AsymmetricBackbone(nn.Module):
+    """Patches of two templates, which see themselves only, and of a search region, which sees all.
 
-    def __init__(self, variant: Variant) -> None:
+    MixViT's as well, from which MixFormerV2 learnt. No final normalisation.
+    """
+
+    def __init__(
+        self, search_px: int, template_px: int, depth: int, dim: int, heads: int, mlp_ratio: int
+    ) -> None:
         super().__init__()
-        dim = variant.dim
         self.patch_embed = PatchEmbed(PATCH_PX, dim)
         # Stored in the checkpoints, though they are fixed.
         self.pos_embed_s = nn.Parameter(
-            sine_positions(variant.search_px // PATCH_PX, dim), requires_grad=False
+            sine_positions(search_px // PATCH_PX, dim), requires_grad=False
         )
         self.pos_embed_t = nn.Parameter(
-            sine_positions(variant.template_px // PATCH_PX, dim), requires_grad=False
+            sine_positions(template_px // PATCH_PX, dim), requires_grad=False
         )
-        self.reg_tokens = nn.Parameter(torch.empty(1, len(SIDES), dim))
-        self.pos_embed_reg = nn.Parameter(torch.zeros(1, len(SIDES), dim))
-        nn.init.trunc_normal_(self.reg_tokens, std=0.02)
-        self.blocks = nn.ModuleList(
-            Block(dim, variant.heads, variant.mlp_ratio) for _ in range(variant.depth)
-        )
+        self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio) for _ in range(depth))
 
     def templates(self, template: Tensor, online: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, layers, H, 2 Nt, D) of both templates, each (B, 3, T, T)."""
@@ -186,6 +185,24 @@ class Backbone(nn.Module):
 
     def _blocks(self) -> list[Block]:
         return cast('list[Block]', list(self.blocks))
+
+
+class Backbone(AsymmetricBackbone):
+    """Tokens in, prediction tokens out (figure 2)."""
+
+    def __init__(self, variant: Variant) -> None:
+        dim = variant.dim
+        super().__init__(
+            variant.search_px,
+            variant.template_px,
+            variant.depth,
+            dim,
+            variant.heads,
+            variant.mlp_ratio,
+        )
+        self.reg_tokens = nn.Parameter(torch.empty(1, len(SIDES), dim))
+        self.pos_embed_reg = nn.Parameter(torch.zeros(1, len(SIDES), dim))
+        nn.init.trunc_normal_(self.reg_tokens, std=0.02)
 
     def search(self, search: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """The four prediction tokens (B, 4, C) for search regions (B, 3, S, S)."""

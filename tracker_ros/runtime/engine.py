@@ -153,6 +153,12 @@ def inputs_of(
     return taken
 
 
+def with_arrays(cached: Tensors, given: Mapping[str, NDArray[np.float32]]) -> Tensors:
+    """`Engine.renewed` where cached tensors are arrays: each keeps the type that it had."""
+    fresh = {name: value[np.newaxis].astype(cached[name].dtype) for name, value in given.items()}
+    return {**cached, **fresh}
+
+
 class CachedBatch:
     """Cached tensors of several targets as one batch, joined anew only when a target changes."""
 

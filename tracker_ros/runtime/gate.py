@@ -218,8 +218,16 @@ def _dual_tfr(package: ModelPackage, outputs: Tensors, expected: Tensors) -> tup
     return box, _numbers(outputs['score'])[0]
 
 
+def _kestrel(package: ModelPackage, outputs: Tensors, expected: Tensors) -> tuple[Values, Values]:
+    cell = int(expected['score'][0, 0].argmax())
+    sides = _at(cell, outputs['sides']) * package.crop_px('search')
+    shares = _numbers(outputs['score'])[0].ravel()
+    return sides, np.concatenate([shares, _numbers(outputs['presence'])])
+
+
 READERS: dict[str, Reader] = {
     'dual_tfr': _dual_tfr,
+    'kestrel': _kestrel,
     'mixformer_v2': _mixformer_v2,
     'nanotrack': _nanotrack,
     'siam_attn': _proposals,

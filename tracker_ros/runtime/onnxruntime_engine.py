@@ -13,7 +13,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors, inputs_of
+from tracker_ros.runtime.engine import (
+    CachedBatch,
+    Engine,
+    EngineError,
+    Tensors,
+    inputs_of,
+    with_arrays,
+)
 from tracker_ros.runtime.package import ModelPackage
 
 RUNS_FURTHER_GRAPHS = True
@@ -43,7 +50,7 @@ class OnnxRuntimeEngine(Engine):
         return dict(zip(self._cached_names, outputs, strict=True))
 
     def renewed(self, cached: Tensors, **tensors: NDArray[np.float32]) -> Tensors:
-        return {**cached, **{name: value[np.newaxis] for name, value in tensors.items()}}
+        return with_arrays(cached, tensors)
 
     def search(self, crop: Image, cached: Tensors) -> Tensors:
         return self._run(crop[np.newaxis], cached)

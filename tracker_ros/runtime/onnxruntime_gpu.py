@@ -59,10 +59,11 @@ class OnnxRuntimeGpuEngine(Engine):
         return dict(zip(self._cached_names, binding.get_outputs(), strict=True))
 
     def renewed(self, cached: dict[str, Any], **tensors: NDArray[np.float32]) -> dict[str, Any]:
-        given = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(value[np.newaxis], self._device, 0)
-            for name, value in tensors.items()
-        }
+        given = {}
+        for name, value in tensors.items():
+            # In the type that it had.
+            array = value[np.newaxis].astype(cached[name].numpy().dtype)
+            given[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
         return {**cached, **given}
 
     def search(self, crop: Image, cached: dict[str, Any]) -> Tensors:

@@ -22,7 +22,14 @@ import openvino
 from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.engine import CachedBatch, Engine, EngineError, Tensors, inputs_of
+from tracker_ros.runtime.engine import (
+    CachedBatch,
+    Engine,
+    EngineError,
+    Tensors,
+    inputs_of,
+    with_arrays,
+)
 from tracker_ros.runtime.package import ModelPackage
 
 RUNS_FURTHER_GRAPHS = True
@@ -85,7 +92,7 @@ class OpenVinoEngine(Engine):
         }
 
     def renewed(self, cached: Tensors, **tensors: NDArray[np.float32]) -> Tensors:
-        return {**cached, **{name: value[np.newaxis] for name, value in tensors.items()}}
+        return with_arrays(cached, tensors)
 
     def search(self, crop: Image, cached: Tensors) -> Tensors:
         return self._one.run(crop, cached)

@@ -52,7 +52,10 @@ class TorchEngine(Engine):
         return {name: value.clone() for name, value in found.items()}
 
     def renewed(self, cached: Cached, **tensors: NDArray[np.float32]) -> Cached:
-        given = {name: self._tensor(value[np.newaxis]) for name, value in tensors.items()}
+        given = {
+            name: self._tensor(value[np.newaxis]).to(cached[name].dtype)
+            for name, value in tensors.items()
+        }
         return {**cached, **given}
 
     def search(self, crop: Image, cached: Cached) -> Tensors:
