@@ -503,6 +503,42 @@ def test_a_start_answers_its_own_frame(scripted):
     assert box_of(detection) == BOX
 
 
+# Sentences
+
+
+def test_a_sentence_comes_with_the_start(bench, cache, tmp_path):
+    """Refused with the remedy without the language model; with it the network is told."""
+    pytest.importorskip('tokenizers', reason='needs the tokenizers: pip install tokenizers')
+    torch = pytest.importorskip('torch', reason='needs PyTorch, to convert: pip install torch')
+    from tracker_ros.networks.bert import Bert, Variant
+
+    bench = bench(model=str(make_package(tmp_path / 'vlt', 'vlt_tt')))
+    square = Square()
+    bench.see(square.at(60, 50))
+    refused = bench.init(square.box(60, 50), text='the bright square')
+    assert (refused.success, refused.code) == (False, INIT.TRACKER_FAILED)
+    assert 'models convert' in refused.message
+    assert bench.init(square.box(60, 50)).success, 'no sentence needs no language model'
+
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'bright', 'square']
+    torch.manual_seed(0)
+    network = Bert(Variant(len(words), positions=64, dim=768, depth=1, hidden=64))
+    published = tmp_path / 'bert'
+    published.mkdir()
+    (published / 'vocab.txt').write_text('\n'.join(words) + '\n')
+    torch.save(network.state_dict(), published / 'pytorch_model.bin')
+    arguments = ['--family', 'bert', '--name', 'bert_base_uncased']
+    assert main(['models', 'convert', str(published), *arguments]) == 0
+
+    answer = bench.init(square.box(60, 50), text='the bright square')
+    assert answer.success, answer.message
+    told = bench.node._session.tracker._templates
+    assert np.abs(told['language']).max() > 0
+    assert told['by_language'] == [1]
+    detection = bench.track(square.at(66, 52))
+    assert box_of(detection).iou(square.box(66, 52)) > 0.5
+
+
 # Masks
 
 
