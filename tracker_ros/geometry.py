@@ -137,6 +137,12 @@ def stark_side(box: Box, factor: float) -> int:
     return side
 
 
+def stark_corner(box: Box, side: int) -> tuple[int, int]:
+    """Left and top of the STARK window of `side` pixels around `box`, in whole image pixels."""
+    # Python's round, half to even, is part of the convention.
+    return round(box.x + 0.5 * box.w - 0.5 * side), round(box.y + 0.5 * box.h - 0.5 * side)
+
+
 def stark_crop(image: Image, box: Box, factor: float, size_px: int) -> tuple[Image, int]:
     """Cut the STARK window around `box` and resize it to (size_px, size_px, C) uint8.
 
@@ -144,9 +150,7 @@ def stark_crop(image: Image, box: Box, factor: float, size_px: int) -> tuple[Ima
     factor that maps image pixels to crop pixels.
     """
     side = stark_side(box, factor)
-    # Python's round, half to even, is part of the convention.
-    left = round(box.x + 0.5 * box.w - 0.5 * side)
-    top = round(box.y + 0.5 * box.h - 0.5 * side)
+    left, top = stark_corner(box, side)
     return _cut(image, left, top, side, size_px, fill=(0, 0, 0), lost_rim=1), side
 
 
