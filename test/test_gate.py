@@ -44,6 +44,9 @@ class Changed(Engine):
     def search_many(self, crops, cached):
         return self._changed(self._batched, self._engine.search_many(crops, cached))
 
+    def run(self, role, inputs):
+        return self._changed(self._change, self._engine.run(role, inputs))
+
     @staticmethod
     def _changed(change, outputs):
         return {name: np.asarray(change(name, value.copy())) for name, value in outputs.items()}
@@ -74,11 +77,33 @@ def test_equal_answers_do_not_differ(package):
     assert measured(package) == Difference(0.0, 0.0)
 
 
-BOX_OUTPUT = {'mixformer_v2': 'box', 'nanotrack': 'offset', 'simtrack': 'box', 'vittrack': 'size'}
-SCORE_OUTPUT = {'simtrack': 'corners'}
+BOX_OUTPUT = {
+    'dual_tfr': 'box',
+    'kestrel': 'sides',
+    'mixformer_v2': 'box',
+    'nanotrack': 'offset',
+    'siam_attn': 'loc',
+    'simtrack': 'box',
+    'vittrack': 'size',
+    'vlt_rpn': 'loc',
+    'vlt_scar': 'offset',
+    'vlt_tt': 'box',
+}
+SCORE_OUTPUT = {'siam_attn': 'cls', 'simtrack': 'corners', 'vlt_rpn': 'cls'}
 """Where it has another name than 'score'."""
 # By how much an output has to change for the box to change by one pixel of the search crop.
-PER_PIXEL = {'mixformer_v2': 1 / 64, 'nanotrack': 1.0, 'simtrack': 1 / 64, 'vittrack': 1 / 64}
+PER_PIXEL = {
+    'dual_tfr': 1 / 64,
+    'kestrel': 1 / 64,
+    'mixformer_v2': 1 / 64,
+    'nanotrack': 1.0,
+    'siam_attn': 1 / 16,
+    'simtrack': 1 / 64,
+    'vittrack': 1 / 64,
+    'vlt_rpn': 1 / 16,
+    'vlt_scar': 1.0,
+    'vlt_tt': 1 / 64,
+}
 
 
 def test_a_box_is_measured_in_pixels_of_the_search_crop(package):
@@ -103,6 +128,14 @@ def test_a_score_is_measured_as_what_it_is(package):
     found = measured(package, change)
     assert 0.01 < found.score <= 0.5
     assert found.box_px == 0.0, 'the box is read in the cell that is the best of the reference'
+
+
+def test_further_graphs_are_compared_too(tmp_path):
+    package = read_package(make_package(tmp_path / 'm', 'siam_attn'))
+    found = measured(package, lambda name, value: value + 0.5 * (name == 'correction'))
+    assert found == Difference(pytest.approx(0.5 * 0.2 * 63 / 2), 0.0)
+    found = measured(package, lambda name, value: value - 4 * (name == 'mask_logits'))
+    assert found == Difference(0.0, pytest.approx(1 / (1 + math.exp(-4)) - 0.5))
 
 
 def test_a_wrong_batch_is_found(package):
@@ -165,7 +198,7 @@ def test_within_is_below_or_at_both():
 def test_a_family_that_nobody_can_read_is_named(small):
     engine = load_engine(small, 'onnxruntime', 1)
     small = replace(small, family='siamese')
-    with pytest.raises(EngineError, match=r"family 'siamese' cannot be compared; known are mixf"):
+    with pytest.raises(EngineError, match=r"family 'siamese' cannot be compared; known are dual"):
         measure(small, engine, engine, [])
 
 

@@ -64,6 +64,17 @@ def dual_tfr(folder) -> ModelPackage:
     return convert(folder / 'w.pth', 'dual_tfr', 'dual_tfr_tiny', folder / 'dual_tfr_tiny')
 
 
+def kestrel(folder) -> ModelPackage:
+    """Our own, with the second template and the second round."""
+    torch = pytest.importorskip('torch', reason='needs PyTorch, to export: pip install torch')
+    from tracker_ros.export.convert import convert
+    from tracker_ros.networks.kestrel import VARIANTS, Kestrel
+
+    torch.manual_seed(0)
+    torch.save(Kestrel(VARIANTS['tiny']).state_dict(), folder / 'w.pth')
+    return convert(folder / 'w.pth', 'kestrel', 'kestrel_tiny', folder / 'kestrel_tiny')
+
+
 # What is compiled: a maker of a package for each name.
 PACKAGES = {
     'small': lambda folder: make_small(folder / 'small'),
@@ -71,6 +82,7 @@ PACKAGES = {
     'mixformer_v2_tiny': lambda folder: exported('tiny', folder),
     'mixformer_v2_s': lambda folder: exported('s', folder),
     'dual_tfr_tiny': dual_tfr,
+    'kestrel_tiny': kestrel,
 }
 
 

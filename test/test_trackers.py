@@ -55,7 +55,12 @@ class Odd(Engine):
         return self._engine.template(*crops, **others)
 
     def search(self, crop, cached):
-        outputs = self._engine.search(crop, cached)
+        return self._changed(self._engine.search(crop, cached))
+
+    def run(self, role, inputs):
+        return self._changed(self._engine.run(role, inputs))
+
+    def _changed(self, outputs):
         return {name: self._change(name, value) for name, value in outputs.items()}
 
 

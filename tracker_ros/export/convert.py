@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,10 +18,17 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
-from tracker_ros.export import mixformer_v2, siam_attn, simtrack, vlt
+from tracker_ros.export import bert, dual_tfr, kestrel, mixformer_v2, siam_attn, simtrack, vlt
 from tracker_ros.export.checkpoint import read_checkpoint, tensors_of
-from tracker_ros.export.graphs import GraphPair, write_graphs
-from tracker_ros.runtime.package import MANIFEST, ModelPackage, read_package, sha256_of
+from tracker_ros.export.graphs import Graph, GraphPair, write_graphs
+from tracker_ros.export.safetensors import read_safetensors
+from tracker_ros.runtime.package import (
+    LANGUAGE,
+    MANIFEST,
+    ModelPackage,
+    read_package,
+    sha256_of,
+)
 
 
 class ConversionError(Exception):
@@ -33,21 +41,30 @@ class Family:
 
     build: Callable[[Mapping[str, tuple[int, ...]]], nn.Module]
     """Makes the network for tensors of these names and shapes. Raises ValueError."""
-    graphs: Callable[[Any], GraphPair]
+    graphs: Callable[[Any], GraphPair | Mapping[str, Graph]]
     manifest: Callable[[Any], dict[str, Any]]
     """What model.yaml says beyond name, family, licence and source."""
     official_names: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]] = dict
     """For families whose published files name their tensors in several ways."""
+    files: Callable[[Path], tuple[Path, dict[str, Path]]] = lambda path: (path, {})
+    """The checkpoint in what was given, and files by role that go into the package with it."""
 
 
 FAMILIES = {
+    'dual_tfr': Family(dual_tfr.build, dual_tfr.graphs, dual_tfr.manifest),
+    'kestrel': Family(kestrel.build, kestrel.graphs, kestrel.manifest),
+    LANGUAGE: Family(bert.build, bert.graphs, bert.manifest, bert.official_names, bert.files),
     'mixformer_v2': Family(mixformer_v2.build, mixformer_v2.graphs, mixformer_v2.manifest),
     'siam_attn': Family(siam_attn.build, siam_attn.graphs, siam_attn.manifest),
     'simtrack': Family(
         simtrack.build, simtrack.graphs, simtrack.manifest, simtrack.official_names
     ),
-    'vlt_scar': Family(vlt.build_scar, vlt.graphs, vlt.manifest, vlt.official_names),
-    'vlt_tt': Family(vlt.build_tt, vlt.graphs, vlt.manifest, vlt.official_names),
+    **{
+        f'vlt_{name}': Family(
+            functools.partial(vlt.build, name), vlt.graphs, vlt.manifest, vlt.official_names
+        )
+        for name in ('scar', 'tt', 'rpn')
+    },
 }
 
 
@@ -62,8 +79,9 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
         raise ConversionError(
             f'there is no family {family!r}; known are {", ".join(sorted(FAMILIES))}'
         )
-    network = load_network(family, tensors_of(read_checkpoint(path)))
     maker = FAMILIES[family]
+    path, beside = maker.files(path)
+    network = load_network(family, _tensors(path))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as scratch:
         fresh = Path(scratch) / folder.name
@@ -77,11 +95,13 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
             'checkpoint': {'file': path.name, 'sha256': sha256_of(path)},
             'parameters': sum(tensor.numel() for tensor in network.parameters()),
             **maker.manifest(network),
-            'graphs': {
-                role: {'file': file, 'sha256': sha256_of(fresh / file)}
-                for role, file in files.items()
-            },
+            'graphs': _listed(fresh, files),
         }
+        if beside:
+            for file in beside.values():
+                shutil.copy(file, fresh / file.name)
+            copies = {role: file.name for role, file in beside.items()}
+            manifest['files'] = _listed(fresh, copies)
         (fresh / MANIFEST).write_text(yaml.safe_dump(manifest, sort_keys=False), encoding='utf-8')
         read_package(fresh).verify()
         if folder.exists():
@@ -90,13 +110,32 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
     return read_package(folder)
 
 
+def _tensors(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix == '.safetensors':
+        return read_safetensors(path)
+    return tensors_of(read_checkpoint(path))
+
+
+def _listed(folder: Path, files: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    return {
+        role: {'file': file, 'sha256': sha256_of(folder / file)} for role, file in files.items()
+    }
+
+
 def load_network(family: str, tensors: Mapping[str, NDArray[Any]]) -> nn.Module:
     """The network of `family` with these weights, all of them and no others."""
-    tensors = FAMILIES[family].official_names(tensors)
+    maker = FAMILIES[family]
+    return fill_network(family, maker.build, maker.official_names(tensors))
+
+
+def fill_network(
+    family: str,
+    build: Callable[[Mapping[str, tuple[int, ...]]], nn.Module],
+    tensors: Mapping[str, NDArray[Any]],
+) -> nn.Module:
+    """What `build` makes for the shapes of these weights, with them; `family` is for people."""
     try:
-        network = FAMILIES[family].build(
-            {name: tuple(value.shape) for name, value in tensors.items()}
-        )
+        network = build({name: tuple(value.shape) for name, value in tensors.items()})
     except ValueError as error:
         raise ConversionError(str(error)) from error
     own = network.state_dict()

@@ -1,0 +1,80 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`tracker_ros train`: train a network by a recipe, off the robot."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        'train',
+        help='train a network by a recipe (needs PyTorch)',
+        description=(
+            'Trains a network as the recipe says, in one process. A run can be ended at any time '
+            '(SIGTERM, Ctrl-C, or a crash) and continued with --resume, to the same result. '
+            'Exit code 2 when the recipe or the data are wrong.'
+        ),
+    )
+    parser.add_argument('recipe', type=Path, metavar='RECIPE', help='a YAML file, see recipes/')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FOLDER', help='where the run lives'
+    )
+    parser.add_argument('--resume', action='store_true', help='go on with the run in FOLDER')
+    parser.add_argument(
+        '--begin-with', type=Path, metavar='FILE', help='weights to begin with: a checkpoint'
+    )
+    parser.add_argument('--data', metavar='DIR', help="training data, instead of the recipe's")
+    parser.add_argument(
+        '--dev', metavar='DIR', help="sequences to validate on, instead of the recipe's"
+    )
+    parser.add_argument(
+        '--minutes', type=float, default=0.0, metavar='N', help='end after N minutes'
+    )
+    parser.add_argument(
+        '--decay',
+        type=int,
+        default=0,
+        metavar='N',
+        help='lower the learning rate from here on, and end after N samples',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; returns the exit code."""
+    try:
+        from tracker_ros.training.checkpoints import TrainingError
+        from tracker_ros.training.loop import train
+        from tracker_ros.training.pictures import DataError
+        from tracker_ros.training.recipe import RecipeError, read_recipe
+    except ImportError as error:
+        print(f'tracker_ros train: needs PyTorch: pip install torch ({error})', file=sys.stderr)
+        return 2
+    from tracker_ros.evaluation.sequences import SequenceError
+
+    try:
+        recipe = read_recipe(args.recipe)
+        if args.data:
+            data = dataclasses.replace(recipe.data, folder=args.data)
+            recipe = dataclasses.replace(recipe, data=data)
+        if args.dev:
+            validation = dataclasses.replace(recipe.validation, folder=args.dev)
+            recipe = dataclasses.replace(recipe, validation=validation)
+        train(
+            recipe,
+            args.out,
+            resume=args.resume,
+            begin_with=args.begin_with,
+            minutes=args.minutes,
+            decay_samples=args.decay,
+        )
+    except (TrainingError, RecipeError, DataError, SequenceError) as error:
+        print(f'tracker_ros train: {error}', file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,110 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Kestrel, the trackers of this project.
+
+The network gives, for each cell of the search crop, the probability that the target's centre is
+there and the distances to the sides of its box; and how likely the target is in the crop at all,
+which is the score. Of nearly equal cells the middle ones are preferred, for a target moves little
+from frame to frame, and the box changes its size with a delay.
+
+A network with two templates is shown a second one, of later: the best-scored of an interval.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker_ros.geometry import Box, Image, stark_corner, stark_crop
+from tracker_ros.runtime.engine import Engine, Tensors
+from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.trackers.contract import WHOLE, Estimate
+from tracker_ros.trackers.pysot import hanning_window
+from tracker_ros.trackers.stark import StarkTracker
+
+_SMALLEST = 1e-12
+
+
+class Kestrel(StarkTracker):
+    def __init__(self, package: ModelPackage, engine: Engine | None) -> None:
+        super().__init__(package, engine)
+        constants = package.constants
+        self._influence = float(constants['window'])
+        self._pace = float(constants['size_pace'])
+        self._has_online = 'online_box' in package.template_values
+        if self._has_online:
+            self._interval = int(constants['update_interval_frames'])
+            self._update_score = float(constants['update_score'])
+        self._frame = 0
+        self._first = self._candidate = (np.zeros((1, 1, 3), np.uint8), np.zeros(4, np.float32))
+        self._best_score = -1.0
+        self._window = np.zeros((0, 0))
+
+    def step(self, image: Image) -> Estimate:
+        estimate = super().step(image)
+        if self._has_online:
+            self._frame += 1
+            if estimate.score > max(self._update_score, self._best_score):
+                self._candidate = self._framed(image, estimate.box)
+                self._best_score = estimate.score
+            if self._frame % self._interval == 0:
+                self._renew_online_template()
+        return estimate
+
+    def _renew_online_template(self) -> None:
+        """Take the best of the interval; without a good one that is the first template again."""
+        began = time.perf_counter()
+        self._cached = self._encode_both(self._candidate)
+        self.inference_s += time.perf_counter() - began
+        self._candidate, self._best_score = self._first, -1.0
+
+    def _make_templates(self, image: Image, box: Box) -> object:
+        self._first = self._candidate = self._framed(image, box)
+        self._frame, self._best_score = 0, -1.0
+        return self._encode_both(self._first)
+
+    def _encode_both(self, online: tuple[Image, NDArray[np.float32]]) -> object:
+        crop, box = self._first
+        if not self._has_online:
+            return self._encode(crop, box=box)
+        return self._encode(crop, online=online[0], box=box, online_box=online[1])
+
+    def _framed(self, image: Image, box: Box) -> tuple[Image, NDArray[np.float32]]:
+        """The template crop, and the box in it: cx, cy, w, h in parts of the crop."""
+        factor, size_px = self._template_size
+        crop, side = stark_crop(image, box, factor, size_px)
+        left, top = stark_corner(box, side)
+        inside = np.array([box.cx - left, box.cy - top, box.w, box.h], np.float32)
+        return crop, inside / np.float32(side)
+
+    def _decode(self, outputs: Tensors, side: int) -> Estimate:
+        shares = outputs['score'][0, 0].astype(np.float64)
+        cells = len(shares)
+        if self._window.shape != shares.shape:
+            self._window = np.log(hanning_window(cells + 2)[1:-1, 1:-1])
+        ranking = np.log(np.maximum(shares, _SMALLEST)) + self._influence * self._window
+        row, column = divmod(int(ranking.argmax()), cells)
+        left, up, right, down = outputs['sides'][0, :, row, column].tolist()
+        x, y = (column + 0.5) / cells, (row + 0.5) / cells
+        corner_x, corner_y = stark_corner(self._box, side)
+        found = Box.from_corners(
+            corner_x + (x - left) * side,
+            corner_y + (y - up) * side,
+            corner_x + (x + right) * side,
+            corner_y + (y + down) * side,
+        )
+        before, pace = self._box, self._pace
+        box = Box.from_center(
+            found.cx,
+            found.cy,
+            before.w + pace * (found.w - before.w),
+            before.h + pace * (found.h - before.h),
+        )
+        return Estimate(box, float(outputs['presence'][0]))
+
+    def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
+        """The probabilities of the cells, the best at the score."""
+        shares = outputs['score'][0, 0].astype(np.float64)
+        return shares / max(shares.max(), _SMALLEST) * float(outputs['presence'][0]), WHOLE
