@@ -102,6 +102,9 @@ def test_init_target() -> None:
         'message': 'string',
         'target_id': 'string',
         'score': 'float',
+        'frame_age_s': 'float',
+        'catch_up_frames': 'uint32',
+        'catch_up_s': 'float',
     }
     assert constants(InitTarget.Response) == {
         'OK': 0,

@@ -809,6 +809,7 @@ def test_names_are_relative(scripted):
             'detection',
             'detections',
             'state',
+            'mask',
             'debug_image',
             'debug_image/compressed',
             'transition_event',

@@ -201,7 +201,7 @@ def test_parity_whole_sequences(parity_folder, shared, tmp_path, sequence):
     tracker = SimTrackTracker(package, load_engine(package, 'onnxruntime'))
     seen = {}
     make = tracker._engine.template
-    tracker._engine.template = lambda crop, box: seen.update(box=box) or make(crop, box=box)
+    tracker._engine.template = lambda **inputs: seen.update(inputs) or make(**inputs)
     tracker.start(frames[0], Box(*run['init_box']))
     assert seen['box'] == pytest.approx(golden.arrays[f'{sequence}/template_anno'], abs=1e-6)
     boxes = golden.arrays[f'{sequence}/boxes']
