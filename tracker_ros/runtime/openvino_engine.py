@@ -69,7 +69,9 @@ class OpenVinoEngine(Engine):
             self._options['INFERENCE_NUM_THREADS'] = threads
         self._search_path = package.graphs['search'].path
         self._template, _ = self._compiled(package.graphs['template'].path)
-        search, self._is_batch_free = self._compiled(self._search_path)
+        search, is_batch_free = self._compiled(self._search_path)
+        # In int8 several at once took up to a quarter longer each (docs/benchmarks.md).
+        self._gains_by_batches = is_batch_free and not package.precision.startswith('int8')
         self.template_inputs = tuple(_name(port) for port in self._template.inputs)
         self._cached_names = {name for port in search.inputs for name in port.get_names()}
         self._one = _OneTarget(search)
@@ -100,7 +102,7 @@ class OpenVinoEngine(Engine):
     def search_many(self, crops: NDArray[np.uint8], cached: Sequence[Tensors]) -> Tensors:
         if len(cached) == 1:
             return self._one.run(crops[0], cached[0])
-        if not self._is_batch_free:
+        if not self._gains_by_batches:
             return super().search_many(crops, cached)
         if self._several is None:
             model = _without_bf16(self._core.read_model(str(self._search_path)))
