@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from tracker_ros.training.light import Weather, weathered  # noqa: E402
 from tracker_ros.training.loop import Run, collate, end_of, rate_at, train  # noqa: E402
 from tracker_ros.training.pictures import DataError, hull_of, read_collection  # noqa: E402
 from tracker_ros.training.recipe import Recipe, RecipeError, read_recipe, recipe_from  # noqa: E402
-from tracker_ros.training.samples import Crops, Mix, Sample, Sampler  # noqa: E402
+from tracker_ros.training.samples import Crops, Mix, Sampler  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CROPS = Crops(template_px=32, search_px=64)
@@ -515,7 +514,7 @@ def same(one: dict, other: dict) -> None:
             assert value == other[name], name
 
 
-_KILLED = """
+_SIGNALLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -526,22 +525,30 @@ from tracker_ros.training.loop import train
 VARIANTS['small'] = own.SMALL
 samples = own.make_sampler(own.read_collection(Path({data!r})))
 
-def killing(number):
-    if number == 29:
-        os.kill(os.getpid(), signal.SIGKILL)
+def signalling(number):
+    if number == {sample}:
+        os.kill(os.getpid(), signal.{name})
     return samples(number)
 
-train(own.recipe_of(), Path({out!r}), samples=killing)
+before = signal.getsignal(signal.SIGTERM)
+train(own.recipe_of(), Path({out!r}), samples=signalling)
+assert signal.getsignal(signal.SIGTERM) == before
 """
+
+
+def signalled(name, sample, folder, out):
+    """A run in a process of its own that gets a signal while it makes the sample of a number."""
+    code = _SIGNALLED.format(
+        tests=str(Path(__file__).parent), data=str(folder), out=str(out), sample=sample, name=name
+    )
+    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(small, folder, collection, tmp_path):
     """Six steps in one go, and three, a kill -9 in the fourth, and three more: bit by bit."""
     sampler = make_sampler(collection)
     train(recipe_of(), tmp_path / 'whole', samples=sampler)
-    tests, out = str(Path(__file__).parent), str(tmp_path / 'killed')
-    code = _KILLED.format(tests=tests, data=str(folder), out=out)
-    ended = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    ended = signalled('SIGKILL', 29, folder, tmp_path / 'killed')
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert load(tmp_path / 'killed' / 'last.pt')['progress']['samples'] == 24
     with pytest.raises(TrainingError, match='--resume'):
@@ -553,17 +560,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(small, folder, collection, 
     same(load(tmp_path / 'whole' / 'network.pt'), load(tmp_path / 'killed' / 'network.pt'))
 
 
-def test_a_run_ends_cleanly_when_asked(small, collection, tmp_path):
-    sampler = make_sampler(collection)
-
-    def asking(number: int) -> Sample:
-        if number == 16:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return sampler(number)
-
-    before = signal.getsignal(signal.SIGTERM)
-    train(recipe_of(), tmp_path / 'run', samples=asking)
-    assert signal.getsignal(signal.SIGTERM) == before
+def test_a_run_ends_cleanly_when_asked(folder, tmp_path):
+    ended = signalled('SIGTERM', 16, folder, tmp_path / 'run')
+    assert ended.returncode == 0, ended.stderr
     assert load(tmp_path / 'run' / 'last.pt')['progress']['samples'] == 24
     assert 'asked to end' in (tmp_path / 'run' / 'log.txt').read_text()
 
