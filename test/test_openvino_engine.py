@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import openvino
@@ -154,3 +156,27 @@ def test_nothing_is_written_to_the_users_cache(tmp_path, cache):
     """OpenVINO's own cache mixes up precisions; it stays off."""
     load(tmp_path / 'm')
     assert not cache.exists()
+
+
+_SIGNALLED = """
+import faulthandler, gc, os, signal
+from pathlib import Path
+from tracker_ros.runtime.engine import load_engine
+from tracker_ros.runtime.package import read_package
+
+faulthandler.enable()  # as pytest and many programs do: it has a signal stack of its own
+engines = [load_engine(read_package(Path({folder!r})), 'openvino', threads=1) for _ in range(2)]
+while engines:
+    del engines[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda number, frame: print('handled'))
+os.kill(os.getpid(), signal.SIGTERM)
+print('went on')
+"""
+
+
+def test_a_signal_is_handled_when_engines_are_gone(tmp_path):
+    """OpenVINO leaves signal stacks behind that are gone with its models."""
+    code = _SIGNALLED.format(folder=str(make_small(tmp_path / 'm').folder))
+    ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.split()) == (0, ['handled', 'went', 'on'])

@@ -31,6 +31,7 @@ from tracker_ros.runtime.engine import (
     with_arrays,
 )
 from tracker_ros.runtime.package import ModelPackage
+from tracker_ros.runtime.signal_stack import signal_stack_kept
 
 RUNS_FURTHER_GRAPHS = True
 RENEWS_TENSORS = True
@@ -106,7 +107,8 @@ class OpenVinoEngine(Engine):
             return super().search_many(crops, cached)
         if self._several is None:
             model = _without_bf16(self._core.read_model(str(self._search_path)))
-            compiled = self._core.compile_model(model, 'CPU', self._options)
+            with signal_stack_kept():
+                compiled = self._core.compile_model(model, 'CPU', self._options)
             self._several = compiled.create_infer_request()
         # The request keeps no reference to shared inputs: they live through this call.
         inputs = {'search': crops, **self._batch.of(cached)}
@@ -128,7 +130,8 @@ class OpenVinoEngine(Engine):
         is_batch_free = all(shape[0].is_dynamic for shape in shapes.values())
         if is_batch_free:
             model.reshape({port: [1, *list(shape)[1:]] for port, shape in shapes.items()})
-        return self._core.compile_model(model, 'CPU', self._options), is_batch_free
+        with signal_stack_kept():
+            return self._core.compile_model(model, 'CPU', self._options), is_batch_free
 
 
 class _OneTarget:
