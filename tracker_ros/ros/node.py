@@ -490,7 +490,7 @@ class TrackerNode(LifecycleNode):
         self._publish(last, self._session.observation)
         self._show(last, pixels, self._session.observation)
         age_s = seconds(last.message.header.stamp) - seconds(first.message.header.stamp)
-        words = self._words_of_start(request, first, start)
+        words = self._words_of_start(request, first, age_s, start)
         if count:
             words += f'; ran through {count} images in {took_s:.3f} s, to the newest'
         return Started(start, words, age_s, count, took_s)
@@ -504,17 +504,18 @@ class TrackerNode(LifecycleNode):
             self._say_once(f'image refused: {error}')
 
     def _words_of_start(
-        self, request: InitTarget.Request, arrival: Arrival, observation: Observation
+        self,
+        request: InitTarget.Request,
+        arrival: Arrival,
+        age_s: float,
+        observation: Observation,
     ) -> str:
         assert observation.box is not None, 'a target starts where the caller says'
         x, y, w, h = observation.box.xywh()
         words = f'started at x={x:.1f} y={y:.1f} w={w:.1f} h={h:.1f}'
         if not is_zero(request.header.stamp):
-            stamp, newest = arrival.message.header.stamp, self._newest
-            if newest is not None:
-                age_s = seconds(newest.message.header.stamp) - seconds(stamp)
-                words += f' in the image of {age_s:.3f} s ago'
-            beside_s = seconds(request.header.stamp) - seconds(stamp)
+            words += f' in the image of {age_s:.3f} s ago'
+            beside_s = seconds(request.header.stamp) - seconds(arrival.message.header.stamp)
             if abs(beside_s) > 1e-6:
                 words += f', the nearest to the stamp, {abs(beside_s):.3f} s beside it'
         if observation.score < self._session.thresholds.sure:

@@ -37,6 +37,8 @@ class AttentionProbe:
         try:
             import onnx
             import onnxruntime
+
+            from tracker_ros.runtime.onnxruntime_engine import session_options
         except ImportError as error:
             raise EngineError(
                 f'{error}; to show attention: pip install onnx onnxruntime'
@@ -51,9 +53,7 @@ class AttentionProbe:
         self._tensor = found[self._place]
         if self._tensor not in [output.name for output in model.graph.output]:
             model.graph.output.append(onnx.ValueInfoProto(name=self._tensor))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the other cores belong to the tracking
-        options.log_severity_level = 3
+        options = session_options(threads=1)  # the other cores belong to the tracking
         providers = ['CPUExecutionProvider']
         self._search = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=providers

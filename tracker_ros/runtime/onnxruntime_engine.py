@@ -30,8 +30,8 @@ RENEWS_TENSORS = True
 class OnnxRuntimeEngine(Engine):
     def __init__(self, package: ModelPackage, threads: int) -> None:
         # Beside the layers in int8 it computes in fp32, whatever others may do.
-        is_int8 = package.precision in ('int8', 'int8_bf16')
-        self.name = f'onnxruntime (CPU, {"int8 and fp32" if is_int8 else package.precision})'
+        computed_in = 'int8 and fp32' if package.is_int8 else package.precision
+        self.name = f'onnxruntime (CPU, {computed_in})'
         self._template = _session(package.graphs['template'].path, threads)
         self._search = _session(package.graphs['search'].path, threads)
         self._further = {

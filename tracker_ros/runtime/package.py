@@ -135,6 +135,11 @@ class ModelPackage:
         """The graphs beside template and search."""
         return tuple(role for role in self.graphs if role not in _ALWAYS)
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether its layers are in int8, whatever the rest is computed in."""
+        return self.precision.startswith('int8')
+
     def verify(self) -> None:
         """Check every graph and file against its sha256.
 

@@ -30,7 +30,7 @@ Cached = dict[str, Tensor]
 class TorchEngine(Engine):
     def __init__(self, package: ModelPackage, device: torch.device) -> None:
         self._precision = package.precision
-        if package.precision in ('int8', 'int8_bf16'):
+        if package.is_int8:
             # Rounded as int8 is, but no number has fewer bits.
             self._precision = 'int8 in fp32'
         self.name = f'torch (CPU, {self._precision})'
