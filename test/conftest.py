@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / 'cache'
     monkeypatch.setenv('TRACKER_ROS_CACHE', str(folder))
     return folder
+
+
+@pytest.fixture
+def graph() -> Iterator[Any]:
+    """A ROS graph of the test's own."""
+    from ros_graph import RosGraph  # so that tests without ROS need none
+
+    graph = RosGraph()
+    yield graph
+    graph.close()
 
 
 @pytest.fixture(scope='session')

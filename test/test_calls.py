@@ -5,17 +5,9 @@
 from __future__ import annotations
 
 import pytest
-from ros_graph import RosGraph
 from std_srvs.srv import Trigger
 
 from tracker_ros.ros.calls import call
-
-
-@pytest.fixture
-def graph():
-    graph = RosGraph()
-    yield graph
-    graph.close()
 
 
 @pytest.fixture

@@ -10,16 +10,8 @@ import pytest
 from rcl_interfaces.msg import Log
 from rclpy.logging import LoggingSeverity
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_graph import RosGraph
 
 from tracker_ros.ros.log import python_log_in
-
-
-@pytest.fixture
-def graph():
-    graph = RosGraph()
-    yield graph
-    graph.close()
 
 
 @pytest.fixture

@@ -74,13 +74,6 @@ def test_endpoints_in_words():
 
 
 @pytest.fixture
-def graph():
-    graph = RosGraph()
-    yield graph
-    graph.close()
-
-
-@pytest.fixture
 def elsewhere():
     """The same graph as another process takes part in it."""
     graph = RosGraph()

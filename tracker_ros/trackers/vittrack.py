@@ -11,28 +11,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker_ros.geometry import Box, Image, box_from_stark, stark_crop
+from tracker_ros.geometry import Box, box_from_stark
 from tracker_ros.runtime.engine import Engine, Tensors
 from tracker_ros.runtime.package import ModelPackage
-from tracker_ros.trackers.contract import WHOLE, Estimate, NetworkTracker
+from tracker_ros.trackers.contract import WHOLE, Estimate
+from tracker_ros.trackers.stark import StarkCrops
 
 
-class VitTrack(NetworkTracker):
+class VitTrack(StarkCrops):
     def __init__(self, package: ModelPackage, engine: Engine | None) -> None:
         super().__init__(package, engine)
-        inputs = package.inputs
-        self._template = (float(inputs['template_factor']), int(inputs['template_px']))
-        self._search = (float(inputs['search_factor']), int(inputs['search_px']))
         self._cells = int(package.constants['score_map'])
         # The ends of a plain Hanning window are 0: two samples more keep the rim in play.
         hanning = np.hanning(self._cells + 2)[1:-1]
         self._window = np.outer(hanning, hanning).astype(np.float32)
-
-    def _template_crop(self, image: Image, box: Box) -> Image:
-        return stark_crop(image, box, *self._template)[0]
-
-    def _search_crop(self, image: Image) -> tuple[Image, int]:
-        return stark_crop(image, self._box, *self._search)
 
     def _decode(self, outputs: Tensors, side: int) -> Estimate:
         scores = outputs['score'][0, 0]
