@@ -143,13 +143,24 @@ class _Siamese(nn.Module):
     def body(self) -> MixedBackbone:
         return self.backbone
 
-    def template_levels(
-        self, image: Tensor, boxes: Tensor, embedding: Tensor | None, by_language: Tensor | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Kernels (B, 256, 7, 7) of three levels and selectors; arguments of `MixedBackbone`."""
+    def template(
+        self,
+        image: Tensor,
+        boxes: Tensor,
+        embedding: Tensor | None,
+        by_language: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """All that depends on template and language alone; arguments as of `MixedBackbone`.
+
+        Returns the head's `kernels` and the selectors of the search region.
+        """
         features, selectors = self.backbone.template(image, boxes, embedding, by_language)
         features = [self.template_resize(feature) for feature in features]
-        return self.neck(features, crop=self.kernel_cells), selectors
+        return self.kernels(self.neck(features, crop=self.kernel_cells)), selectors
+
+    def kernels(self, levels: list[Tensor]) -> Tensor:
+        """What the head correlates with, of features (B, 256, 7, 7) of three levels."""
+        raise NotImplementedError
 
     def search_levels(self, image: Tensor, selectors: list[Tensor]) -> list[Tensor]:
         """Features (B, 256, 31, 31) of three levels."""
@@ -166,19 +177,9 @@ class VltScar(_Siamese):
         super().__init__(variant, whole)
         self.head = CarHead(LEVELS)
 
-    def template(
-        self,
-        image: Tensor,
-        boxes: Tensor,
-        embedding: Tensor | None,
-        by_language: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """All that depends on template and language alone; arguments as of `MixedBackbone`.
-
-        Returns the kernels (B, 3 * 256, 7, 7) and the selectors of the search region.
-        """
-        kernels, selectors = self.template_levels(image, boxes, embedding, by_language)
-        return torch.cat(kernels, dim=1), selectors
+    def kernels(self, levels: list[Tensor]) -> Tensor:
+        """(B, 3 * 256, 7, 7)."""
+        return torch.cat(levels, dim=1)
 
     def search(self, image: Tensor, kernels: Tensor, selectors: list[Tensor]) -> ScarOutput:
         """One frame, given what `template` returned."""
@@ -215,19 +216,9 @@ class VltRpn(_Siamese):
         super().__init__(variant, whole)
         self.rpn_head = MultiRPN(DIM)
 
-    def template(
-        self,
-        image: Tensor,
-        boxes: Tensor,
-        embedding: Tensor | None,
-        by_language: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """All that depends on template and language alone; arguments as of `MixedBackbone`.
-
-        Returns the kernels (B, 6 * 256, 5, 5) and the selectors of the search region.
-        """
-        kernels, selectors = self.template_levels(image, boxes, embedding, by_language)
-        return self.rpn_head.prepare(kernels), selectors
+    def kernels(self, levels: list[Tensor]) -> Tensor:
+        """(B, 6 * 256, 5, 5)."""
+        return self.rpn_head.prepare(levels)
 
     def search(self, image: Tensor, kernels: Tensor, selectors: list[Tensor]) -> RpnOutput:
         """One frame, given what `template` returned."""
