@@ -326,6 +326,58 @@ def test_a_target_on_the_scene_is_predicted_well_while_the_camera_shakes():
     assert np.mean(errors[True]) < 0.01 < 10 < np.mean(errors[False])
 
 
+def panned(target_speed, camera_speed, told, count=60):
+    """Has followed a target while the camera moved, both along x and in px/s of the image."""
+    motion = following([BOX])
+    step = np.array([[1.0, 0.0, camera_speed * INTERVAL_S], [0.0, 1.0, 0.0]])
+    for number in range(1, count):
+        stamp_s = number * INTERVAL_S
+        if told:
+            motion.warp(step, stamp_s)
+        motion.update(moved(BOX, target_speed, 0.0, stamp_s), stamp_s)
+    return motion
+
+
+@pytest.mark.parametrize('told', [False, True])
+@pytest.mark.parametrize(
+    ('target_speed', 'camera_speed'), [(0.0, -300.0), (200.0, 200.0), (250.0, -100.0)]
+)
+def test_a_camera_that_pans_goes_on_to_do_so(target_speed, camera_speed, told):
+    motion = panned(target_speed, camera_speed, told)
+    last_s = motion.stamp_s
+    assert motion.predict(last_s).velocity[0] == pytest.approx(target_speed, abs=1.0)
+    for ahead_s in (INTERVAL_S, 0.1):
+        place = motion.predict(last_s + ahead_s).box.cx
+        assert place == pytest.approx(BOX.cx + target_speed * (last_s + ahead_s), abs=1.0)
+
+
+def test_the_motion_of_a_camera_counts_once():
+    motion = panned(0.0, -300.0, told=True)
+    now_s = motion.stamp_s + INTERVAL_S
+    guessed = motion.predict(now_s).box
+    motion.warp(np.array([[1.0, 0.0, -300.0 * INTERVAL_S], [0.0, 1.0, 0.0]]), now_s)
+    assert motion.predict(now_s).box.cx == pytest.approx(guessed.cx, abs=0.1)
+
+
+def test_a_camera_that_stops_has_stopped():
+    motion = panned(0.0, -300.0, told=True)
+    for number in range(1, 20):
+        stamp_s = 59 * INTERVAL_S + number * INTERVAL_S
+        motion.warp(np.eye(2, 3), stamp_s)
+        motion.update(BOX, stamp_s)
+    assert motion.predict(stamp_s + 0.1).box.cx == pytest.approx(BOX.cx, abs=3.0)
+    assert motion.predict(stamp_s + 0.1).velocity[0] == pytest.approx(0, abs=30.0)
+
+
+@pytest.mark.parametrize('stamp_s', [math.nan, math.inf, -5.0, 1e9])
+def test_a_warp_with_a_useless_stamp_still_moves_the_target(motion, stamp_s):
+    before = motion.predict(2.0).box
+    motion.warp(np.array([[1.0, 0.0, 12.0], [0.0, 1.0, 0.0]]), stamp_s)
+    assert motion.predict(2.0).box.cx == pytest.approx(before.cx + 12)
+    motion.update(before, 2.1)
+    assert np.isfinite(motion.predict(2.2).covariance).all()
+
+
 @pytest.mark.parametrize(
     'matrix',
     [

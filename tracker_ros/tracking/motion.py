@@ -46,10 +46,8 @@ _LIVELINESS = (0.03, 10.0)
 # A single box beside the expected place says no more than this.
 _FARTHEST = 5.0
 
-# The camera's own motion goes on as well: the share of a new frame in its velocity, and how far
-# ahead it is believed.
-_CAMERA_LEARNING = 0.3
-_CAMERA_HORIZON_S = 0.3
+# The share of a new frame in what is known of the camera's own velocity.
+_CAMERA_LEARNING = 0.5
 
 # A gap longer than this tells nothing of the velocity: the next box is a start.
 _LONGEST_GAP_S = 3.0
@@ -279,21 +277,29 @@ def _ahead(state: _State, stamp_s: float) -> tuple[Vector, Matrix]:
     if not elapsed_s:
         return state.mean, state.covariance
     transition = _EYE.copy()
-    for first, horizon_s in ((0, _horizon_s(state)), (2, _SIZE_HORIZON_S)):
-        reach_s, left = elapsed_s, 1.0
-        if elapsed_s > horizon_s:
-            fading_s = _FADING * horizon_s
-            left = math.exp((horizon_s - elapsed_s) / fading_s)
-            reach_s = horizon_s + fading_s * (1.0 - left)
+    horizon_s = _horizon_s(state)
+    for first, longest_s in ((0, horizon_s), (2, _SIZE_HORIZON_S)):
+        reach_s, left = _reach(elapsed_s, longest_s)
         for place in (first, first + 1):
             transition[place, place + 4] = reach_s
             transition[place + 4, place + 4] = left
     mean = transition @ state.mean
     if state.camera_velocity != (0.0, 0.0):
-        unseen_s = min(max(0.0, stamp_s - state.camera_base_s), _CAMERA_HORIZON_S)
-        mean[:2] += np.multiply(state.camera_velocity, unseen_s)
+        # As far as the target's own: where the camera follows it, the two are each other's
+        # opposite.
+        unseen_s = max(0.0, stamp_s - state.camera_base_s)
+        mean[:2] += np.multiply(state.camera_velocity, _reach(unseen_s, horizon_s)[0])
     covariance = transition @ state.covariance @ transition.T
     return mean, covariance + _process_noise(state, elapsed_s)
+
+
+def _reach(elapsed_s: float, horizon_s: float) -> tuple[float, float]:
+    """For how long a velocity counts within `elapsed_s`, in s, and what is left of it then."""
+    if elapsed_s <= horizon_s:
+        return elapsed_s, 1.0
+    fading_s = _FADING * horizon_s
+    left = math.exp((horizon_s - elapsed_s) / fading_s)
+    return horizon_s + fading_s * (1.0 - left), left
 
 
 def _horizon_s(state: _State) -> float:
