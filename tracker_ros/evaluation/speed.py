@@ -31,6 +31,8 @@ from tracker_ros.runtime.gate import made_up_samples
 from tracker_ros.trackers import create
 from tracker_ros.trackers.contract import NetworkTracker
 
+TEMPLATE = 'template'
+"""A contestant's work: crop the target and encode it; that time is the second column."""
 TURN_S = 0.5
 SETTLING = 2
 """Left out at the begin of each turn: caches are cold after the others' turns."""
@@ -221,7 +223,7 @@ def timed(step: Callable[[], Sequence[float]], seconds: float) -> list[list[floa
 
 
 class TrackerSubject:
-    """One of this project's trackers: whole frames, and the network alone for N targets.
+    """One of this project's trackers: whole frames, templates, the network alone for N targets.
 
     The target's place is told before each frame, so that every contestant crops the same window
     whatever its weights are worth.
@@ -254,6 +256,8 @@ class TrackerSubject:
     def turn(self, work: Any, seconds: float) -> list[list[float]]:
         if work == 'frame':
             return timed(self._frame, seconds)
+        if work == TEMPLATE:
+            return timed(self._start, seconds)
         crops, cached = self._several(work)
         engine = self._engine
 
@@ -292,6 +296,11 @@ class TrackerSubject:
         if not isinstance(tracker, NetworkTracker):
             return (spent_s,)
         return tracker.crop_s, tracker.inference_s, spent_s - tracker.crop_s - tracker.inference_s
+
+    def _start(self) -> Sequence[float]:
+        """Take the target anew; the first look at it, which comes with that, does not count."""
+        self._tracker.start(self._pictures[0], self._boxes[0])
+        return (self._tracker.template_s if isinstance(self._tracker, NetworkTracker) else 0.0,)
 
     def _several(self, count: int) -> tuple[NDArray[np.uint8], list[Any]]:
         """Search crops and cached tensors of so many targets, each of its own."""

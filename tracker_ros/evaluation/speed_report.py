@@ -11,7 +11,7 @@ import numpy as np
 
 from tracker_ros.evaluation import peak
 from tracker_ros.evaluation.machine import QUIET_CORES, describe
-from tracker_ros.evaluation.speed import Record, quantiles
+from tracker_ros.evaluation.speed import TEMPLATE, Record, quantiles
 
 _MIB = 1 << 20
 
@@ -50,6 +50,7 @@ def peaks_of(record: Record, quiet_only: bool) -> dict[str, float]:
 def result_of(record: Record, quiet_only: bool, peaks: dict[str, float]) -> dict[str, Any]:
     """One contestant."""
     rows = record.rows('frame', quiet_only)
+    templates = record.rows(TEMPLATE, quiet_only)
     turns = [turn for turns in record.turns.values() for turn in turns]
     stages = record.facts['stages']
     result: dict[str, Any] = {
@@ -66,6 +67,7 @@ def result_of(record: Record, quiet_only: bool, peaks: dict[str, float]) -> dict
             stage: quantiles(rows[:, place]) if len(rows) else None
             for place, stage in enumerate(stages, 1)
         },
+        'template_ms': quantiles(templates[:, 1] if len(templates) else templates),
         'targets_ms': {
             str(work): quantiles(many[:, 0] if len(many) else many)
             for work in record.turns
@@ -114,6 +116,8 @@ def _lines_of(result: dict[str, Any]) -> list[str]:
         f'used {result["others_cores"]:.2f} cores ({result["quiet_turns"]} of {result["turns"]} '
         'turns quiet)',
     ]
+    if result['template_ms']:
+        lines.append(f'    template {result["template_ms"]["median"]:.2f} ms')
     if result.get('percent_of_peak'):
         lines.append(f'    {result["percent_of_peak"]:.0f} % of the peak ({result["gops"]} GOP/s)')
     if result.get('note'):

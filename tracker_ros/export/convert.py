@@ -20,7 +20,7 @@ from torch import nn
 
 from tracker_ros.export import bert, dual_tfr, kestrel, mixformer_v2, siam_attn, simtrack, vlt
 from tracker_ros.export.checkpoint import read_checkpoint, tensors_of
-from tracker_ros.export.graphs import Graph, GraphPair, write_graphs
+from tracker_ros.export.graphs import Graph, GraphPair, by_role, macs_of, write_graphs
 from tracker_ros.export.safetensors import read_safetensors
 from tracker_ros.runtime.package import (
     LANGUAGE,
@@ -48,6 +48,8 @@ class Family:
     """For families whose published files name their tensors in several ways."""
     files: Callable[[Path], tuple[Path, dict[str, Path]]] = lambda path: (path, {})
     """The checkpoint in what was given, and files by role that go into the package with it."""
+    every_frame: tuple[str, ...] = ('search',)
+    """The graphs that run on every frame."""
 
 
 FAMILIES = {
@@ -55,7 +57,12 @@ FAMILIES = {
     'kestrel': Family(kestrel.build, kestrel.graphs, kestrel.manifest),
     LANGUAGE: Family(bert.build, bert.graphs, bert.manifest, bert.official_names, bert.files),
     'mixformer_v2': Family(mixformer_v2.build, mixformer_v2.graphs, mixformer_v2.manifest),
-    'siam_attn': Family(siam_attn.build, siam_attn.graphs, siam_attn.manifest),
+    'siam_attn': Family(
+        siam_attn.build,
+        siam_attn.graphs,
+        siam_attn.manifest,
+        every_frame=('search', 'refine'),
+    ),
     'simtrack': Family(
         simtrack.build, simtrack.graphs, simtrack.manifest, simtrack.official_names
     ),
@@ -86,7 +93,8 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as scratch:
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
-        files = write_graphs(maker.graphs(network), fresh)
+        graphs = by_role(maker.graphs(network))
+        files = write_graphs(graphs, fresh)
         manifest = {
             'name': name,
             'family': family,
@@ -94,6 +102,7 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
             **facts,
             'checkpoint': {'file': path.name, 'sha256': sha256_of(path)},
             'parameters': sum(tensor.numel() for tensor in network.parameters()),
+            **work_of(graphs, maker.every_frame),
             **maker.manifest(network),
             'graphs': _listed(fresh, files),
         }
@@ -108,6 +117,17 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> M
             shutil.move(folder, Path(scratch) / 'previous')
         fresh.rename(folder)
     return read_package(folder)
+
+
+def work_of(graphs: Mapping[str, Graph], every_frame: tuple[str, ...]) -> dict[str, float]:
+    """Billions of multiply-accumulates for a frame and for a template; none of other graphs."""
+    if 'search' not in graphs:
+        return {}
+    parts = {'gmacs_per_frame': every_frame, 'gmacs_template': ('template',)}
+    return {
+        name: round(sum(macs_of(graphs[role]) for role in roles) / 1e9, 3)
+        for name, roles in parts.items()
+    }
 
 
 def _tensors(path: Path) -> dict[str, NDArray[Any]]:

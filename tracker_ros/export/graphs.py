@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
 
@@ -45,12 +47,16 @@ class GraphPair:
     further: Mapping[str, Graph] = field(default_factory=dict)
 
 
+def by_role(graphs: GraphPair | Mapping[str, Graph]) -> Mapping[str, Graph]:
+    if isinstance(graphs, GraphPair):
+        return {'template': graphs.template, 'search': graphs.search, **graphs.further}
+    return graphs
+
+
 def write_graphs(graphs: GraphPair | Mapping[str, Graph], folder: Path) -> dict[str, str]:
     """Write a graph ROLE.onnx for each role; returns the names of the files by role."""
-    if isinstance(graphs, GraphPair):
-        graphs = {'template': graphs.template, 'search': graphs.search, **graphs.further}
     files = {}
-    for role, graph in graphs.items():
+    for role, graph in by_role(graphs).items():
         files[role] = f'{role}.onnx'
         names = [*graph.inputs, *graph.outputs]
         with torch.no_grad(), warnings.catch_warnings():
@@ -71,6 +77,18 @@ def write_graphs(graphs: GraphPair | Mapping[str, Graph], folder: Path) -> dict[
                 dynamo=False,
             )
     return files
+
+
+def macs_of(graph: Graph) -> int:
+    """Multiply-accumulates of a graph's products and convolutions for one target.
+
+    Attention counts; norms, activations and sampling do not.
+    """
+    counter = FlopCounterMode(display=False)
+    # The counter does not know the ways in which PyTorch does attention in one go.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        graph.module.eval()(*(example[:1] for example in graph.examples))
+    return int(counter.get_total_flops()) // 2
 
 
 def taking_pixels(

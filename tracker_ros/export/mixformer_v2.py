@@ -23,7 +23,6 @@ from tracker_ros.networks.mixformer_v2 import (
     SIDES,
     Block,
     MixFormerV2,
-    Variant,
     variant_of,
 )
 
@@ -189,7 +188,6 @@ def manifest(network: MixFormerV2) -> dict[str, Any]:
     first = 2 * variant.template_tokens
     return {
         'summary': f'MixFormerV2, {variant.depth} layers, search {variant.search_px} px',
-        'gmacs_per_frame': round(_macs_per_frame(variant) / 1e9, 3),
         'inputs': {
             'template_px': variant.template_px,
             'template_factor': 2.0,
@@ -228,19 +226,3 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
-
-
-def _macs_per_frame(variant: Variant) -> int:
-    """Multiply-accumulates of the search graph, those of attention included."""
-    dim, hidden, sides = variant.dim, variant.dim * variant.mlp_ratio, len(SIDES)
-    count = variant.search_tokens + sides
-    seen = count + 2 * variant.template_tokens
-
-    def answers(asking: int) -> int:
-        return asking * (2 * dim**2 + 2 * seen * dim + 2 * dim * hidden)
-
-    patches = variant.search_tokens * 3 * PATCH_PX**2 * dim
-    keys_and_values = variant.depth * count * 2 * dim**2
-    heads = sides * (dim**2 + dim * variant.bins + variant.bins + dim**2 + dim)
-    layers = (variant.depth - 1) * answers(count) + answers(sides)
-    return patches + keys_and_values + layers + heads

@@ -40,7 +40,6 @@ class _Facts:
     """What differs between the variants outside their networks."""
 
     title: str
-    gmacs_per_frame: float
     cached: str
     outputs: tuple[str, ...]
     constants: dict[str, Any]
@@ -51,7 +50,6 @@ class _Facts:
 _FACTS = {
     VltScar: _Facts(
         'VLT_SCAR',
-        5.70,
         'kernels',
         ('score', 'centre', 'offset'),
         {
@@ -64,7 +62,6 @@ _FACTS = {
     ),
     VltTt: _Facts(
         'VLT_TT',
-        13.19,
         'tokens',
         ('score', 'box'),
         {
@@ -78,7 +75,6 @@ _FACTS = {
     ),
     VltRpn: _Facts(
         'VLT_RPN++',
-        5.85,
         'kernels',
         ('cls', 'loc'),
         {
@@ -222,7 +218,6 @@ def manifest(network: Vlt) -> dict[str, Any]:
     variant, facts = network.variant, _facts(network)
     return {
         'summary': f'{facts.title}, vision and language, search {variant.search_px} px',
-        'gmacs_per_frame': facts.gmacs_per_frame,
         'takes_text': True,
         'inputs': {
             'template_px': variant.template_px,
