@@ -12,8 +12,15 @@ import rclpy
 from rclpy.node import Node
 from vision_msgs import msg as vision_msgs
 
-from tracker_ros_interfaces.msg import TrackerState
-from tracker_ros_interfaces.srv import InitTarget, StopTarget
+from tracker_ros_interfaces.msg import (
+    Bearing,
+    BearingArray,
+    Prediction,
+    PredictionArray,
+    TargetState,
+    TrackerState,
+)
+from tracker_ros_interfaces.srv import InitTarget, StopTarget, TakeCandidate
 
 # Type hashes of vision_msgs 4.1.1. They cover names, types and order of all fields, nested ones
 # too: nodes with equal hashes understand each other.
@@ -86,6 +93,59 @@ def test_tracker_state_fields() -> None:
         'frames_dropped': 'uint64',
         'model': 'string',
         'runtime': 'string',
+        'targets': 'sequence<tracker_ros_interfaces/TargetState>',
+    }
+
+
+def test_the_state_of_one_target() -> None:
+    assert TargetState.get_fields_and_field_types() == {
+        'target_id': 'string',
+        'state': 'uint8',
+        'confidence': 'float',
+        'score': 'float',
+        'reason': 'string',
+        'tracked_frames': 'uint64',
+        'since': 'builtin_interfaces/Time',
+        'bbox': 'vision_msgs/BoundingBox2D',
+        'velocity': 'double[4]',
+        'covariance': 'double[16]',
+    }
+    same = constants(TrackerState)
+    assert constants(TargetState) == {name: same[name] for name in same if name != 'IDLE'}
+
+
+def test_predictions() -> None:
+    assert Prediction.get_fields_and_field_types() == {
+        'header': 'std_msgs/Header',
+        'target_id': 'string',
+        'state': 'uint8',
+        'confidence': 'float',
+        'age_s': 'float',
+        'bbox': 'vision_msgs/BoundingBox2D',
+        'velocity': 'double[4]',
+        'covariance': 'double[16]',
+    }
+    assert PredictionArray.get_fields_and_field_types() == {
+        'header': 'std_msgs/Header',
+        'predictions': 'sequence<tracker_ros_interfaces/Prediction>',
+    }
+
+
+def test_bearings() -> None:
+    assert Bearing.get_fields_and_field_types() == {
+        'header': 'std_msgs/Header',
+        'target_id': 'string',
+        'ray': 'geometry_msgs/Vector3',
+        'azimuth': 'double',
+        'elevation': 'double',
+        'covariance': 'double[4]',
+        'error_x': 'double',
+        'error_y': 'double',
+        'confidence': 'float',
+    }
+    assert BearingArray.get_fields_and_field_types() == {
+        'header': 'std_msgs/Header',
+        'bearings': 'sequence<tracker_ros_interfaces/Bearing>',
     }
 
 
@@ -105,6 +165,7 @@ def test_init_target() -> None:
         'frame_age_s': 'float',
         'catch_up_frames': 'uint32',
         'catch_up_s': 'float',
+        'bbox': 'vision_msgs/BoundingBox2D',
     }
     assert constants(InitTarget.Response) == {
         'OK': 0,
@@ -117,7 +178,32 @@ def test_init_target() -> None:
         'WRONG_FRAME': 7,
         'INVALID_ID': 8,
         'TRACKER_FAILED': 9,
+        'NODE_FULL': 10,
+        'NOTHING_THERE': 11,
     }
+
+
+def test_take_candidate() -> None:
+    assert TakeCandidate.Request.get_fields_and_field_types() == {
+        'class_id': 'string',
+        'smallest_score': 'float',
+        'nearest': 'boolean',
+        'point': 'vision_msgs/Point2D',
+        'target_id': 'string',
+    }
+    assert TakeCandidate.Response.get_fields_and_field_types() == {
+        'success': 'boolean',
+        'code': 'uint8',
+        'message': 'string',
+        'target_id': 'string',
+        'class_id': 'string',
+        'score': 'float',
+        'frame_age_s': 'float',
+    }
+    codes = constants(TakeCandidate.Response)
+    assert codes == {'OK': InitTarget.Response.OK, 'NO_CANDIDATE': 100}
+    others = set(constants(InitTarget.Response).values())
+    assert codes['NO_CANDIDATE'] not in others, 'all others are those of InitTarget'
 
 
 def test_stop_target() -> None:
