@@ -520,9 +520,12 @@ class ScriptedTracker(Tracker):
         self._box = box
         return _score(image)
 
-    def step(self, image):
+    def follow(self, image):
         self.before(image)
         return Estimate(self._box, _score(image))
+
+    def another(self):
+        return ScriptedTracker(self.package, self.before)
 
     def search_around(self, box):
         self.searches.append(box)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import parity
 import pytest
 import torch
 import yaml
+from fake_tensorrt import fake_gpu
 from fakes import Square, make_package
 from test_dual_tfr import CONTEXT, TINY, network_of
 from test_mixformer_v2_tracking import normalised
@@ -338,7 +340,7 @@ def test_of_two_alike_the_filter_chooses(made):
     package = changed(made('plain'), filter_weight=0.2)
     tracker = DualTfrTracker(package, load_engine(package, 'onnxruntime', 1))
     tracker.start(square.at(60, 50), square.box(60, 50))
-    tracker._search_crop(square.at(80, 50))
+    tracker._crop = tracker._search_crop(square.at(80, 50))[0]
     scores = np.zeros((1, 14, 14), np.float32)
     # 20 px to the right of the middle, and as far to the left; the crop is 120 px wide.
     scores[0, 7, 9], scores[0, 7, 4] = 0.60, 0.62
@@ -392,3 +394,28 @@ def test_an_image_smaller_than_the_window_is_tracked(made):
     image = cv2.resize(parity.synth_image(5, 120, 160), (40, 30))
     tracker.start(image, Box(5, 5, 20, 20))
     assert tracker.step(image).box.is_finite()
+
+
+def test_tensorrt_renews_before_and_after_its_engine_is_built(made, cache, monkeypatch, tmp_path):
+    """The context goes along when the library changes between two frames."""
+    package = changed(made('spatio_temporal'), update_score=0.0)
+    square = Square()
+    with fake_gpu(monkeypatch, tmp_path) as gpu:
+        may_go_on = threading.Event()
+        gpu.behaviour.before_step = lambda step: may_go_on.wait(60)
+        engine = load_engine(package, 'tensorrt', 1)
+        trackers = [
+            DualTfrTracker(package, engine),
+            DualTfrTracker(package, load_engine(package, 'onnxruntime', 1)),
+        ]
+        for tracker in trackers:
+            tracker.start(square.at(60, 50), square.box(60, 50))
+        for frame in range(6):
+            if frame == 3:
+                may_go_on.set()
+                assert engine.wait(60)
+            found, expected = (tracker.step(square.at(60 + 3 * frame, 50)) for tracker in trackers)
+            assert found.box.xywh() == pytest.approx(expected.box.xywh(), abs=0.01)
+            assert found.score == pytest.approx(expected.score, abs=1e-4)
+        assert trackers[0].runtime.startswith('tensorrt')
+        engine.close()

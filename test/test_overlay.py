@@ -7,7 +7,8 @@ import pytest
 
 from tracker_ros.geometry import Box
 from tracker_ros.tracking import Observation, State
-from tracker_ros.tracking.overlay import COLOURS, draw
+from tracker_ros.tracking.motion import Predicted
+from tracker_ros.tracking.overlay import COLOURS, draw, draw_all
 from tracker_ros.tracking.session import NOTHING
 
 BOX = Box(100, 80, 60, 40)
@@ -94,3 +95,52 @@ def test_pictures_of_any_size_are_drawn_on(size):
     image = blank(*size)
     draw(image, seen(Box(0, 0, 2, 2)), 'note')
     assert (image != 128).any()
+
+
+def lost_at(box):
+    predicted = Predicted(box, np.zeros(4), np.eye(8))
+    return Observation(State.LOST, 'target_1', None, 0.1, 'gone', predicted=predicted)
+
+
+def test_where_a_lost_target_is_expected_is_dashed():
+    image, whole = blank(), blank()
+    draw(image, lost_at(BOX))
+    draw(whole, seen(state=State.LOST))
+    dashed, solid = (len(pixels_of(each[60:], COLOURS[State.LOST])) for each in (image, whole))
+    assert 0.2 * solid < dashed < 0.8 * solid
+    rows, columns = pixels_of(image[60:], COLOURS[State.LOST]).T
+    assert abs(columns.min() - 100) <= 3
+    assert abs(rows.max() + 60 - 120) <= 3
+
+
+@pytest.mark.parametrize('box', [Box(-1e7, -1e7, 2e7, 2e7), Box(-1e8, 3, 2e8, 5), Box(5, 5, 0, 0)])
+def test_a_dashed_box_of_any_size_ends(box):
+    image = blank()
+    draw(image, lost_at(box))
+    assert image.shape == (240, 320, 3)
+
+
+def test_several_targets_have_a_line_and_a_box_each_and_a_name():
+    first, second = (
+        seen(),
+        Observation(State.UNCERTAIN, 'second', Box(220, 160, 60, 40), 0.3, 'hm', confidence=0.3),
+    )
+    image, alone = blank(), blank()
+    draw_all(image, [first, second])
+    draw_all(alone, [first])
+    for state, box in ((State.TRACKING, BOX), (State.UNCERTAIN, second.box)):
+        _rows, columns = pixels_of(image[int(box.y) :], COLOURS[state]).T
+        assert abs(columns.min() - box.x) <= 2
+    assert (alone[30:60] == 128).all()
+    assert (image[30:45] != 128).any(), 'the second line'
+    assert (alone[66:77, 95:150] == 128).all()
+    assert (image[66:77, 95:150] != 128).any(), 'the name above the box'
+
+
+def test_the_confidence_is_shown_not_the_score():
+    one, other, third = blank(), blank(), blank()
+    draw(one, Observation(State.TRACKING, 'a', None, 0.9, '', confidence=0.5))
+    draw(other, Observation(State.TRACKING, 'a', None, 0.1, '', confidence=0.5))
+    draw(third, Observation(State.TRACKING, 'a', None, 0.9, '', confidence=0.7))
+    assert (one == other).all()
+    assert (one != third).any()

@@ -11,6 +11,7 @@ from fakes import make_package, write_manifest
 
 from tracker_ros.resources import share_path
 from tracker_ros.runtime.package import PackageError, read_package, sha256_of
+from tracker_ros.tracking.confidence import Calibration
 
 SHA = 'a' * 64
 GRAPHS = {
@@ -197,4 +198,6 @@ def test_the_shipped_ones_are_in_order(path):
     assert package.source.startswith('https://')
     assert package.licence
     assert not package.graphs, 'weights do not come with the sources'
-    assert yaml.safe_load(path.read_text()).get('confidence', {}) == package.confidence
+    written = yaml.safe_load(path.read_text()).get('confidence', {})
+    assert {key: written[key] for key in package.confidence} == package.confidence
+    assert Calibration.of(package).is_fitted == ('calibration' in written)

@@ -4,13 +4,16 @@
 
 import math
 
+import numpy as np
 import pytest
 from fakes import ScriptedTracker, Square, make_package, picture_saying
 
 from tracker_ros.geometry import Box
 from tracker_ros.runtime import store
-from tracker_ros.trackers import TrackerError, create
+from tracker_ros.trackers import Estimate, TrackerError, create, follow_together
 from tracker_ros.tracking import BoxError, BoxFault, Patience, Session, State, Thresholds
+from tracker_ros.tracking.confidence import Calibration
+from tracker_ros.tracking.recovery import Care
 from tracker_ros.tracking.session import NOTHING, check_box
 
 SURE, DOUBTFUL, BAD = (picture_saying(score) for score in (0.9, 0.4, 0.0))
@@ -196,3 +199,253 @@ def test_thresholds_and_patience_change_while_a_target_is_followed(session):
     assert session.step(SURE).state is State.LOST
     session.configure(Thresholds(0.1, 0.2), Patience(1, 1, 1))
     assert session.step(SURE).state is State.TRACKING
+
+
+class Told(ScriptedTracker):
+    """Answers with what it was told last, and notes what it learns from."""
+
+    answer = Estimate(BOX, 0.9)
+
+    def __init__(self, package):
+        super().__init__(package)
+        self.learnt = []
+
+    def follow(self, image):
+        return self.answer
+
+    def learn(self, image, estimate):
+        self.learnt.append(estimate)
+
+
+@pytest.fixture
+def told():
+    return Told(store.find('csrt'))
+
+
+@pytest.fixture
+def hunting(tmp_path):
+    """A square that is followed by a fake network, and a session of three frames each way."""
+    square = Square()
+    tracker = create(str(make_package(tmp_path / 'm')), 'onnxruntime', 1)
+
+    def start(**settings):
+        session = Session(tracker, patience=Patience(2, 4, 3), care=Care(**settings))
+        session.start(square.at(30, 40), square.box(30, 40), stamp_s=0.0)
+        return session
+
+    return square, start
+
+
+def followed(session, pictures, since_s=0.0):
+    """The observations of pictures a thirtieth of a second apart."""
+    return [
+        session.step(picture, since_s + number / 30) for number, picture in enumerate(pictures, 1)
+    ]
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('place', range(5))
+def test_what_is_no_number_never_reaches_the_state(told, bad, place):
+    session = Session(told, Thresholds(0.3, 0.6), Patience(2, 4, 3))
+    session.start(SURE, BOX)
+    session.step(SURE)
+    numbers = [*BOX.xywh(), 0.9]
+    numbers[place] = bad
+    told.answer = Estimate(Box(*numbers[:4]), numbers[4])
+    for _ in range(6):
+        observation = session.step(SURE)
+        assert observation.confidence == 0.0
+        assert observation.score == 0.0
+        assert observation.box in (BOX, None)
+        assert observation.predicted.box.is_finite()
+    assert observation.state is State.LOST
+    told.answer = Estimate(BOX, 0.9)
+    assert [session.step(SURE) for _ in range(3)][-1].box == BOX
+
+
+@pytest.mark.parametrize('box', [Box(-1e12, 0, 1e300, 1e300), Box(5, 5, 1e-9, 1e-9)])
+def test_a_box_changes_its_size_step_by_step_and_stays_in_the_image(told, box):
+    session = Session(told, Thresholds(0.3, 0.6))
+    session.start(SURE, BOX)
+    told.answer = Estimate(box, 0.9)
+    before = BOX
+    for _ in range(20):
+        now = session.step(SURE).box
+        assert before.w / 1.5 - 1e-9 <= now.w <= min(before.w * 1.5, 64) + 1e-9
+        assert before.h / 1.5 - 1e-9 <= now.h <= min(before.h * 1.5, 48) + 1e-9
+        assert 0 <= now.cx <= 64
+        assert 0 <= now.cy <= 48
+        assert told.searches[-1] == now, 'the tracker goes on from there'
+        before = now
+
+
+def test_a_score_beyond_its_range_is_held_to_it(told):
+    session = Session(told, Thresholds(0.3, 0.6))
+    session.start(SURE, BOX)
+    told.answer = Estimate(BOX, 1.5)
+    assert session.step(SURE).score == 1.0
+
+
+def test_only_sure_frames_are_learnt_from(told):
+    session = Session(told, Thresholds(0.3, 0.6), Patience(2, 4, 3))
+    session.start(SURE, BOX)
+    answers = [Estimate(BOX, score) for score in (0.9, 0.5, 0.1, 0.1, 0.7, 0.0, 0.0, 0.0, 0.0)]
+    for told.answer in answers:
+        session.step(SURE)
+    assert told.learnt == [answers[0], answers[4]]
+    assert session.observation.state is State.LOST
+    told.answer = Estimate(BOX, 0.9)
+    for _ in range(2):
+        session.step(SURE)
+    assert len(told.learnt) == 2, 'not before it is found again for sure'
+    session.step(SURE)
+    assert len(told.learnt) == 3
+
+
+def test_a_step_is_prepare_follow_and_digest(hunting):
+    square, start = hunting
+    pictures = [square.at(30 + 5 * n, 40) for n in range(1, 6)]
+    whole = followed(start(), pictures)
+    session = start()
+    for number, (picture, expected) in enumerate(zip(pictures, whole, strict=True), 1):
+        session.prepare(picture, number / 30)
+        (estimate,) = follow_together([session.tracker], picture)
+        assert session.digest(picture, estimate) == expected
+
+
+def test_after_missing_frames_the_search_goes_where_the_target_was_going(told):
+    session = Session(told, Thresholds(0.3, 0.6))
+    picture = picture_saying(0.9, 640, 480)
+    session.start(picture, Box(10, 200, 20, 20), stamp_s=0.0)
+    for number in range(1, 11):
+        told.answer = Estimate(Box(10 + 4 * number, 200, 20, 20), 0.9)
+        session.step(picture, number / 30)
+    assert told.searches == [], 'it moves little from frame to frame'
+    session.step(picture, 10 / 30 + 0.4)
+    (searched,) = told.searches
+    assert searched.cx == pytest.approx(60 + 0.4 * 120, abs=20)
+    assert (searched.w, searched.h) == (20, 20)
+
+
+def test_the_motion_is_told_also_while_the_target_is_not_seen(hunting):
+    square, start = hunting
+    session = start()
+    seen = followed(session, [square.at(30 + 4 * n, 40) for n in range(1, 11)])
+    assert seen[-1].predicted.velocity[0] == pytest.approx(120, rel=0.3)
+    gone = followed(session, [square.ground] * 6, 10 / 30)
+    assert gone[-1].state is State.LOST
+    assert gone[-1].predicted.box.cx > seen[-1].box.cx + 10
+    assert gone[-1].predicted.covariance[0, 0] > seen[-1].predicted.covariance[0, 0]
+
+
+def test_a_target_that_comes_back_elsewhere_is_found(hunting):
+    square, start = hunting
+    session = start()
+    followed(session, [square.at(30, 40)] * 5)
+    gone = followed(session, [square.ground] * 60, 5 / 30)
+    assert gone[-1].state is State.LOST
+    back = followed(session, [square.at(180, 100)] * 30, 65 / 30)
+    assert back[-1].state is State.TRACKING
+    assert back[-1].box.iou(square.box(180, 100)) > 0.6
+    assert any('recovered' in each.reason for each in back)
+
+
+def test_nothing_is_found_where_nothing_is(hunting):
+    square, start = hunting
+    session = start()
+    followed(session, [square.at(30, 40)] * 5)
+    gone = followed(session, [square.ground] * 120, 5 / 30)
+    assert {each.state for each in gone[10:]} == {State.LOST}
+    assert all(each.box is None for each in gone[10:])
+
+
+def test_without_a_search_the_target_has_to_come_back_itself(hunting):
+    square, start = hunting
+    session = start(search=False)
+    followed(session, [square.at(30, 40)] * 5)
+    followed(session, [square.ground] * 20, 5 / 30)
+    assert followed(session, [square.at(180, 100)] * 30, 25 / 30)[-1].state is State.LOST
+    assert followed(session, [square.at(30, 40)] * 3, 55 / 30)[-1].state is State.TRACKING
+
+
+def test_looks_are_few_in_each_frame(hunting, monkeypatch):
+    square, start = hunting
+    session = start(most_looks=2, time_share=1.0)
+    look_many, counts = session.tracker.look_many, []
+    monkeypatch.setattr(
+        session.tracker,
+        'look_many',
+        lambda image, around: counts.append(len(around)) or look_many(image, around),
+    )
+    followed(session, [square.at(30, 40)] * 5)
+    assert counts == [], 'no look elsewhere while the target is there'
+    for number in range(100):
+        session.step(square.ground, 1 + 0.5 * number)
+    assert max(counts) <= 2
+    assert sum(counts) > 50
+
+
+def test_a_hint_is_looked_at_first(hunting, monkeypatch):
+    square, start = hunting
+    session = start()
+    followed(session, [square.at(30, 40)] * 5)
+    followed(session, [square.ground] * 10, 5 / 30)
+    asked = []
+    look_many = session.tracker.look_many
+    monkeypatch.setattr(
+        session.tracker,
+        'look_many',
+        lambda image, around: asked.append(list(around)) or look_many(image, around),
+    )
+    hint = Box(200, 20, 30, 30)
+    session.hint(hint)
+    followed(session, [square.ground] * 10, 15 / 30)
+    assert next(filter(None, asked))[0] == hint
+    assert sum(box == hint for around in asked for box in around) == 1
+
+
+def test_a_hint_changes_nothing_while_the_target_is_there(hunting):
+    square, start = hunting
+    pictures = [square.at(30 + 3 * n, 40) for n in range(1, 9)]
+    expected = followed(start(), pictures)
+    session = start()
+    session.hint(Box(200, 100, 40, 40))
+    session.hint(Box(math.nan, 0, 1, 1))
+    assert followed(session, pictures) == expected
+
+
+def test_a_hint_without_a_target_is_nothing(told):
+    session = Session(told)
+    session.hint(BOX)
+    assert session.observation is NOTHING
+
+
+def test_a_target_that_walks_out_is_said_to(hunting):
+    square, start = hunting
+    session = start()
+    seen = followed(session, [square.at(30 + 8 * n, 40) for n in range(1, 30)])
+    assert seen[-1].state is State.LOST
+    assert any('leaving the image on the right' in each.reason for each in seen)
+
+
+def test_confidence_is_that_of_the_calibration(told):
+    calibration = Calibration(bias=-1.0, weights={'score': 0.0})
+    session = Session(told, Thresholds(0.3, 0.6), calibration=calibration)
+    session.start(SURE, BOX)
+    observation = session.step(SURE)
+    assert observation.confidence == pytest.approx(1 / (1 + math.e))
+    assert observation.score == 0.9
+
+
+def test_the_reason_names_what_is_wrong_where_that_is_known(told):
+    weights = {'colour': 20.0}
+    session = Session(
+        told, Thresholds(0.3, 0.6), Patience(2, 4, 3), calibration=Calibration(-15.0, weights)
+    )
+    red, blue = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64, 3), np.uint8)
+    red[..., 2], blue[..., 0] = 80, 80
+    session.start(red, BOX)
+    assert session.step(red).state is State.TRACKING
+    reasons = [session.step(blue).reason for _ in range(4)]
+    assert reasons[1] == 'behind something, or changed: unlike the template for 2 frames'
+    assert session.observation.state is State.LOST

@@ -12,7 +12,7 @@ from fakes import Square, make_package, write_manifest
 from tracker_ros.geometry import Box
 from tracker_ros.runtime.engine import Engine, EngineError
 from tracker_ros.runtime.package import PackageError
-from tracker_ros.trackers import FAMILIES, TrackerError, create
+from tracker_ros.trackers import FAMILIES, TrackerError, create, follow_together
 
 NETWORKS = sorted(set(FAMILIES) - {'csrt'})
 
@@ -177,6 +177,111 @@ def test_the_search_goes_where_it_is_told(network):
     network.start(square.at(20, 20), square.box(20, 20))
     network.search_around(square.box(150, 90))
     assert network.step(square.at(152, 92)).box.iou(square.box(152, 92)) > 0.6
+
+
+def test_a_look_finds_the_target_elsewhere_and_changes_nothing(network):
+    square = Square()
+    network.start(square.at(20, 20), square.box(20, 20))
+    assert network.can_look
+    there = square.at(150, 90)
+    assert network.look(there, square.box(142, 84)).box.iou(square.box(150, 90)) > 0.6
+    assert network.step(square.at(24, 20)).box.iou(square.box(24, 20)) > 0.6
+
+
+def test_many_looks_are_what_each_of_them_is(network):
+    square = Square()
+    network.start(square.at(20, 20), square.box(20, 20))
+    places = [square.box(142, 84), square.box(20, 20), square.box(100, 30)]
+    together = network.look_many(square.at(150, 90), places)
+    for place, estimate in zip(places, together, strict=True):
+        alone = network.look(square.at(150, 90), place)
+        assert estimate.score == pytest.approx(alone.score, abs=1e-4)
+        assert estimate.box.xywh() == pytest.approx(alone.box.xywh(), abs=0.01)
+    assert network.look_many(square.ground, []) == []
+
+
+def test_looks_before_any_start_are_refused(network):
+    with pytest.raises(TrackerError, match='call start first'):
+        network.another().look(Square().ground, Box(10, 10, 20, 20))
+
+
+def test_a_filter_cannot_look_elsewhere(made):
+    csrt = made('csrt')
+    assert not csrt.can_look
+    with pytest.raises(TrackerError, match='cannot look elsewhere'):
+        csrt.look(Square().ground, Box(10, 10, 20, 20))
+
+
+def test_a_step_is_to_follow_and_to_learn(made):
+    square = Square()
+    for family in sorted(FAMILIES):
+        first, second = made(family), made(family).another()
+        for tracker in (first, second):
+            tracker.start(square.at(60, 50), square.box(60, 50))
+        for number in range(1, 8):
+            image = square.at(60 + 4 * number, 50)
+            estimate = second.follow(image)
+            second.learn(image, estimate)
+            assert first.step(image).box.xywh() == pytest.approx(estimate.box.xywh(), abs=0.01)
+
+
+def test_another_tracker_follows_another_target_on_the_same_engine(tracker):
+    left, right = Square(seed=1), Square(seed=2)
+
+    def both(step):
+        image = left.at(20 + 3 * step, 40)
+        seen = right.at(150, 90 - 2 * step)
+        image[80:160, 120:] = seen[80:160, 120:]
+        return image
+
+    other = tracker.another()
+    assert type(other) is type(tracker)
+    tracker.start(both(0), left.box(20, 40))
+    other.start(both(0), right.box(150, 90))
+    for step in range(1, 4):
+        estimates = follow_together([tracker, other], both(step))
+        assert estimates[0].box.iou(left.box(20 + 3 * step, 40)) > 0.6
+        assert estimates[1].box.iou(right.box(150, 90 - 2 * step)) > 0.6
+    assert other.inference_s > 0
+
+
+def test_only_the_first_tracker_ends_the_engine(network, monkeypatch):
+    closed = []
+    monkeypatch.setattr(network.engine, 'close', lambda: closed.append(1))
+    network.another().close()
+    assert closed == []
+    network.close()
+    assert closed == [1]
+
+
+def test_followed_together_a_failure_is_of_one_target(network):
+    square = Square()
+    able, idle, poisoned = network, network.another(), network.another()
+    able.start(square.at(60, 50), square.box(60, 50))
+    poisoned.start(square.at(60, 50), square.box(60, 50))
+    poisoned.search_around(Box(np.nan, 0, 10, 10))
+    answers = follow_together([poisoned, able, idle], square.at(64, 50))
+    assert isinstance(answers[0], ValueError)
+    assert answers[1].box.iou(square.box(64, 50)) > 0.6
+    assert isinstance(answers[2], TrackerError)
+
+
+def test_followed_together_an_engine_that_fails_for_all_is_asked_for_each(network):
+    square = Square()
+    trackers = [network, network.another()]
+    for tracker in trackers:
+        tracker.start(square.at(60, 50), square.box(60, 50))
+
+    def fail(crops, cached):
+        raise EngineError('too many')
+
+    network.engine.search_many, healthy = fail, network.engine.search_many
+    try:
+        answers = follow_together(trackers, square.at(64, 50))
+    finally:
+        network.engine.search_many = healthy
+    for answer in answers:
+        assert answer.box.iou(square.box(64, 50)) > 0.6
 
 
 def test_a_flat_target_is_a_poor_one_for_csrt():

@@ -95,6 +95,16 @@ class ModelPackage:
         """True when it can run: it needs no weights, or its graphs are here."""
         return bool(self.graphs) or not (self.published or self.checkpoint)
 
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What makes a probability of the model's score; empty where it was not calibrated."""
+        entry = self.manifest.get('confidence', {}).get('calibration', {})
+        if isinstance(entry, dict):
+            return entry
+        raise PackageError(
+            f'{self.folder}: confidence.calibration must be a mapping, not {_shown(entry)}'
+        )
+
     def crop_px(self, crop: str) -> int:
         """The side of the crop 'template' or 'search' as the network takes it."""
         value = self.inputs.get(f'{crop}_px')

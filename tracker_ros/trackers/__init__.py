@@ -13,7 +13,7 @@ from tracker_ros.geometry import Box
 from tracker_ros.runtime import store
 from tracker_ros.runtime.engine import Build, load_engine
 from tracker_ros.runtime.package import LANGUAGE, MANIFEST, PackageError
-from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError
+from tracker_ros.trackers.contract import Estimate, Tracker, TrackerError, follow_together
 from tracker_ros.trackers.csrt import Csrt
 from tracker_ros.trackers.dual_tfr import DualTfr
 from tracker_ros.trackers.kestrel import Kestrel
@@ -24,7 +24,7 @@ from tracker_ros.trackers.simtrack import SimTrack
 from tracker_ros.trackers.vittrack import VitTrack
 from tracker_ros.trackers.vlt import VltRpn, VltScar, VltTt
 
-__all__ = ['FAMILIES', 'Box', 'Estimate', 'Tracker', 'TrackerError', 'create']
+__all__ = ['FAMILIES', 'Box', 'Estimate', 'Tracker', 'TrackerError', 'create', 'follow_together']
 
 FAMILIES: dict[str, type[Tracker]] = {
     'csrt': Csrt,

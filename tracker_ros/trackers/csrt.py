@@ -42,7 +42,7 @@ class Csrt(Tracker):
         self._filter: cv2.TrackerCSRT | None = None
         self._box = Box(0, 0, 1, 1)
         self._first: NDArray[np.float32] = np.zeros(_BINS**3, np.float32)
-        self._recent = self._first
+        self._recent = self._newest = self._first
 
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
         began = time.perf_counter()
@@ -62,7 +62,7 @@ class Csrt(Tracker):
         # A flat patch has no appearance that could be found again.
         return float(self._first @ self._first)
 
-    def step(self, image: Image) -> Estimate:
+    def follow(self, image: Image) -> Estimate:
         if self._filter is None:
             raise TrackerError('csrt has no target yet: call start first')
         began = time.perf_counter()
@@ -77,10 +77,13 @@ class Csrt(Tracker):
         self._box = Box(float(x), float(y), float(w), float(h)).clipped(width, height)
         patch = _signature(image, self._box)
         score = max(0.0, float(patch @ self._first), float(patch @ self._recent))
-        if score > _MEMORY_SCORE:
-            mixed = self._recent + np.float32(_MEMORY_RATE) * (patch - self._recent)
-            self._recent = mixed / max(np.linalg.norm(mixed), np.float32(1e-6))
+        self._newest = patch
         return Estimate(self._box, min(score, 1.0))
+
+    def learn(self, image: Image, estimate: Estimate) -> None:
+        if estimate.score > _MEMORY_SCORE:
+            mixed = self._recent + np.float32(_MEMORY_RATE) * (self._newest - self._recent)
+            self._recent = mixed / max(np.linalg.norm(mixed), np.float32(1e-6))
 
     def search_around(self, box: Box) -> None:
         """The filter keeps its place itself: there is no way to move it."""

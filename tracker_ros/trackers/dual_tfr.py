@@ -35,7 +35,6 @@ class DualTfr(StarkTracker):
         self._filter: OnlineFilter | None = None
         if self._filter_weight:
             self._filter = OnlineFilter(_FINER * self._grid, self._search_size[0])
-        self._crop: Image = np.zeros((1, 1, 3), np.uint8)
         self._next: dict[str, NDArray[np.float32]] = {}
 
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
@@ -43,13 +42,11 @@ class DualTfr(StarkTracker):
         self._renew()
         return score
 
-    def step(self, image: Image) -> Estimate:
-        estimate = super().step(image)
+    def learn(self, image: Image, estimate: Estimate) -> None:
         if estimate.score >= self._update_score:
             self._renew()
             if self._filter is not None:
-                self._filter.learn(super()._search_crop(image)[0])
-        return estimate
+                self._filter.learn(self._search_crop(image)[0])
 
     def _renew(self) -> None:
         """Hand on what this frame was like, unless it is no numbers."""
@@ -59,12 +56,8 @@ class DualTfr(StarkTracker):
     def _make_templates(self, image: Image, box: Box) -> object:
         if self._filter is not None:
             self._filter.forget()
-            self._filter.learn(super()._search_crop(image)[0])
+            self._filter.learn(self._search_crop(image)[0])
         return super()._make_templates(image, box)
-
-    def _search_crop(self, image: Image) -> tuple[Image, int]:
-        self._crop, side = super()._search_crop(image)
-        return self._crop, side
 
     def _decode(self, outputs: Tensors, side: int) -> Estimate:
         scores = outputs['score'][0].astype(np.float64)

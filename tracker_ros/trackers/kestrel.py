@@ -42,16 +42,15 @@ class Kestrel(StarkTracker):
         self._best_score = -1.0
         self._window = np.zeros((0, 0))
 
-    def step(self, image: Image) -> Estimate:
-        estimate = super().step(image)
-        if self._has_online:
-            self._frame += 1
-            if estimate.score > max(self._update_score, self._best_score):
-                self._candidate = self._framed(image, estimate.box)
-                self._best_score = estimate.score
-            if self._frame % self._interval == 0:
-                self._renew_online_template()
-        return estimate
+    def learn(self, image: Image, estimate: Estimate) -> None:
+        if not self._has_online:
+            return
+        self._frame += 1
+        if estimate.score > max(self._update_score, self._best_score):
+            self._candidate = self._framed(image, estimate.box)
+            self._best_score = estimate.score
+        if self._frame % self._interval == 0:
+            self._renew_online_template()
 
     def _renew_online_template(self) -> None:
         """Take the best of the interval; without a good one that is the first template again."""

@@ -30,13 +30,11 @@ class MixFormerV2(StarkTracker):
         self._first = self._online = self._candidate = np.zeros((1, 1, 3), np.uint8)
         self._best_score = -1.0
 
-    def step(self, image: Image) -> Estimate:
-        estimate = super().step(image)
+    def learn(self, image: Image, estimate: Estimate) -> None:
         self._frame += 1
         self._offer_candidate(image, estimate)
         if self._frame % self._interval == 0:
             self._renew_online_template()
-        return estimate
 
     def _offer_candidate(self, image: Image, estimate: Estimate) -> None:
         """Keep the crop of the best frame of the interval, if that is a good one."""

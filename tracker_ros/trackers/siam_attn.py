@@ -79,8 +79,8 @@ class SiamAttn(PysotTracker):
         self._window = Window(0.0, 0.0, 1.0)
         self._side = 1
 
-    def step(self, image: Image) -> Estimate:
-        estimate = super().step(image)
+    def _followed(self, image: Image, crop: Image, side: int, outputs: Tensors) -> Estimate:
+        estimate = super()._followed(image, crop, side, outputs)
         if not self.wants_mask:
             return estimate
         mask, outline = self._masked(image, estimate.box)

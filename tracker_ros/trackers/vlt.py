@@ -20,7 +20,7 @@ from tracker_ros.geometry import Box, Image, pysot_context_side, pysot_crop
 from tracker_ros.runtime.engine import Engine, EngineError, Tensors
 from tracker_ros.runtime.language import EMBEDDING, LanguageModel, load_language_model
 from tracker_ros.runtime.package import ModelPackage, PackageError
-from tracker_ros.trackers.contract import WHOLE, Estimate, TrackerError
+from tracker_ros.trackers.contract import WHOLE, Estimate, Tracker, TrackerError
 from tracker_ros.trackers.pysot import (
     Anchors,
     Numbers,
@@ -31,6 +31,18 @@ from tracker_ros.trackers.pysot import (
 )
 
 _WITHOUT_TEXT = ('template', 'zero')
+
+
+class _Reader:
+    """A language model, loaded for the first sentence: it takes seconds to load, and 400 MB."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._model: LanguageModel | None = None
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        self._model = self._model or load_language_model(self._name)
+        return self._model.embed(text)
 
 
 class VltTracker(PysotTracker):
@@ -48,20 +60,23 @@ class VltTracker(PysotTracker):
                 f'without_text must be one of {", ".join(_WITHOUT_TEXT)}, not '
                 f'{self._without_text!r}'
             )
-        self._language_name = str(constants['language_model'])
-        self._language: LanguageModel | None = None
+        self._language = _Reader(str(constants['language_model']))
         self._embedding: NDArray[np.float32] | None = None
 
     def start(self, image: Image, box: Box, text: str | None = None) -> float:
         self._embedding = self._embedding_of(text)
         return super().start(image, box, text)
 
+    def another(self) -> Tracker:
+        tracker = super().another()
+        assert isinstance(tracker, VltTracker)
+        tracker._language = self._language
+        return tracker
+
     def _embedding_of(self, text: str | None) -> NDArray[np.float32] | None:
         """The numbers of a sentence; None where the template is to speak for itself."""
         if text and not text.isspace():
             try:
-                # Kept from then on: it takes seconds to load, and 400 MB.
-                self._language = self._language or load_language_model(self._language_name)
                 return self._language.embed(text)
             except (PackageError, EngineError) as error:
                 raise TrackerError(str(error)) from error

@@ -89,7 +89,5 @@ def _patch(image: Image, box: Box) -> Image | None:
     return cv2.resize(region, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA)
 
 
-NOTHING = Appearance(
-    np.zeros(math.prod(_BINS), np.float32), np.zeros(_PATTERN_PX**2, np.float32)
-)
+NOTHING = Appearance(np.zeros(math.prod(_BINS), np.float32), np.zeros(_PATTERN_PX**2, np.float32))
 """Where there is nothing to see; like nothing else, nor itself."""

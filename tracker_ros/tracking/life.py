@@ -1,6 +1,6 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""From a sequence of scores to the state of a target.
+"""From a sequence of confidences to the state of a target.
 
 ``IDLE -> STARTING -> TRACKING <-> UNCERTAIN -> LOST -> TRACKING (recovered)``. Two thresholds
 with dwell: one bad frame changes nothing, several in a row do, and the way back asks for more
@@ -53,7 +53,7 @@ class Patience:
 
 
 class Life:
-    """The state of one target, fed with one score a frame."""
+    """The state of one target, fed with one confidence a frame; a raw score is one as well."""
 
     def __init__(self, thresholds: Thresholds, patience: Patience) -> None:
         self.thresholds = thresholds
@@ -64,22 +64,21 @@ class Life:
         self._below_sure = 0
         self._sure = 0
 
-    def update(self, score: float) -> State:
-        """Take the score of a frame; returns the state after it, `reason` says why."""
+    def update(self, score: float, because: str = '') -> State:
+        """Take the score of a frame; returns the state after it, `reason` says why.
+
+        `because` says in words why the score is low, where that is known.
+        """
         self._count(score)
         patience, thresholds = self.patience, self.thresholds
         if self._below_lost >= patience.lost_frames:
             if self.state is not State.LOST:
-                self._enter(
-                    State.LOST,
-                    f'score below {thresholds.lost:.2f} for {self._below_lost} frames',
-                )
+                cause = because or f'score below {thresholds.lost:.2f}'
+                self._enter(State.LOST, f'{cause} for {self._below_lost} frames')
         elif self.state in (State.STARTING, State.TRACKING):
             if self._below_sure >= patience.uncertain_frames:
-                self._enter(
-                    State.UNCERTAIN,
-                    f'score below {thresholds.sure:.2f} for {self._below_sure} frames',
-                )
+                cause = because or f'score below {thresholds.sure:.2f}'
+                self._enter(State.UNCERTAIN, f'{cause} for {self._below_sure} frames')
             elif self.state is State.STARTING and self._sure:
                 self._enter(State.TRACKING, 'found again in the first frame after the start')
         elif self._sure >= patience.sure_frames:

@@ -8,12 +8,46 @@ This is the whole tracker without ROS; the node and the command line are two way
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from tracker_ros.geometry import Box, Image, RotatedBox
-from tracker_ros.trackers import Tracker
+from tracker_ros.trackers import Estimate, Tracker
+from tracker_ros.tracking.camera_motion import CameraMotion
+from tracker_ros.tracking.colours import Colours
+from tracker_ros.tracking.confidence import Calibration, Evidence, Judge, Judgement
 from tracker_ros.tracking.life import Life, Patience, State, Thresholds
+from tracker_ros.tracking.motion import Motion, Predicted
+from tracker_ros.tracking.pace import Pace
+from tracker_ros.tracking.recovery import Candidate, Care, Needed, Search, shifted
+
+# The target has gone farther than a tracker follows by itself, in its sizes.
+_FAST_SIZES = 0.5
+# From frame to frame a side of a box changes at most by this factor.
+_MOST_GROWTH = 1.5
+# Motion and box agree up to this distance; see Motion.distance.
+_NEAR = 2.0
+# What is found where the target cannot have come to by itself may have so much of the doubt that
+# is allowed nearer; to be tried before all of the image was seen, so much.
+_FAR_DOUBT = 0.2
+_OVERWHELMING_DOUBT = 0.06
+_ALMOST = 0.99
+# What is found elsewhere needs so much of the target's usual resemblance to its first template.
+_ENOUGH_RESEMBLANCE = 0.7
+_RESEMBLANCE_RATE = 0.1
+_LONGEST_TRIAL_FRAMES = 10
+# Below these a colour or a pattern is another than the template's, and a move one that the target
+# cannot have made.
+_UNLIKE = 0.7
+_ASTRAY = 0.1
+# A target of which so much is expected over the border is leaving the image.
+_OVER_THE_BORDER = 0.3
+# A tracker goes on by itself from an answer with so much of the confidence that is believed.
+_DRIFTING = 0.2
+# Every so many sure frames the newest looks of the target are taken for its looks.
+_RENEWAL_FRAMES = 10
+# How long a hint is kept for a target that is not lost yet.
+_HINT_S = 1.0
 
 
 class BoxFault(Enum):
@@ -36,8 +70,11 @@ class BoxError(ValueError):
 class Observation:
     """What is known about the target after a frame.
 
-    `box` is in pixels of the image and None while the target is lost. `mask` (H, W) uint8 and
+    `box` is in pixels of the image and None while the target is lost. `score` is the model's own
+    and raw; `confidence` in [0, 1] is how likely the box is right. `mask` (H, W) uint8 and
     `outline` are there where they were wanted of a tracker that gives them; see `Estimate`.
+    `predicted` is the state of the target's motion, also while it is not seen. `evidence` is what
+    the confidence was made of, and `looked_at` the box that it speaks of, also of a lost target.
     """
 
     state: State
@@ -47,33 +84,62 @@ class Observation:
     reason: str
     mask: Image | None = field(default=None, compare=False, repr=False)
     outline: RotatedBox | None = None
+    confidence: float = 0.0
+    predicted: Predicted | None = field(default=None, compare=False, repr=False)
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    looked_at: Box | None = field(default=None, compare=False, repr=False)
 
 
 NOTHING = Observation(State.IDLE, '', None, 0.0, 'no target')
 
 
 class Session:
-    """A tracker and the life of the target that it follows."""
+    """A tracker and the life of the target that it follows.
+
+    In each frame the tracker looks where the target is expected, and what it finds is judged.
+    A credible answer is believed: it becomes the place of the next search and, when it is sure,
+    what the target looks like. A doubtful one changes neither, and the target is looked for
+    elsewhere as well. What is found there is followed on trial, and only believed when it was
+    sure for several frames in a row.
+    """
 
     def __init__(
         self,
         tracker: Tracker,
         thresholds: Thresholds | None = None,
         patience: Patience | None = None,
+        care: Care | None = None,
+        calibration: Calibration | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        """Without `thresholds` and `calibration` they are those of the tracker's package.
+
+        `pace` tells how many looks there is time for; without one the time of looks is measured.
+        """
         self.tracker = tracker
         self.thresholds = thresholds or Thresholds(**tracker.package.confidence)
         self.patience = patience or Patience()
+        self.care = care or Care()
         self.observation = NOTHING
+        self.motion = Motion()
+        """Where the target is about to be; may be asked from any thread while one is followed."""
+        self._judge = Judge(calibration or Calibration.of(tracker.package))
+        self._camera = CameraMotion()
+        self._pace = pace or Pace()
         self._life: Life | None = None
-        self._trusted = Box(0.0, 0.0, 1.0, 1.0)
         self._started = 0
 
-    def configure(self, thresholds: Thresholds, patience: Patience) -> None:
-        """Change when states change, also while a target is followed."""
-        self.thresholds, self.patience = thresholds, patience
+    def configure(
+        self, thresholds: Thresholds, patience: Patience, care: Care | None = None
+    ) -> None:
+        """Change when states change and what is spent, also while a target is followed."""
+        self.thresholds, self.patience, self.care = thresholds, patience, care or self.care
         if self._life:
             self._life.thresholds, self._life.patience = thresholds, patience
+
+    @property
+    def is_following(self) -> bool:
+        return self._life is not None
 
     def start(
         self,
@@ -82,6 +148,7 @@ class Session:
         target_id: str = '',
         text: str | None = None,
         smallest_px: float = 1.0,
+        stamp_s: float | None = None,
     ) -> Observation:
         """Follow what is in `box` of `image` from now on, instead of any other target.
 
@@ -99,23 +166,78 @@ class Session:
             raise
         self._started += 1
         self._life = Life(self.thresholds, self.patience)
+        self._pace.begin(stamp_s)
+        self._judge.start(image, inside)
+        self.motion.start(inside, self._pace.stamp_s, image_size=(width, height))
+        self._camera.reset()
+        self._colours = Colours(image, inside)
         self._trusted = inside
+        """The newest box that was believed."""
+        self._newest = inside
+        """What the tracker searches around."""
+        self._sure_frames = 0
+        self._resemblance = 1.0
+        """To the first template, of late: `Evidence.origin` of sure frames."""
+        self._is_believed = True
+        """Whether the answer of the newest frame was believed."""
+        self._trial: int | None = None
+        """For how many frames something found elsewhere has been followed; None for nothing."""
+        self._search: Search | None = None
+        self._hint: tuple[Box, float] | None = None
         self.observation = Observation(
-            State.STARTING, target_id or f'target_{self._started}', inside, score, 'started'
+            State.STARTING,
+            target_id or f'target_{self._started}',
+            inside,
+            score,
+            'started',
+            confidence=score,
+            predicted=self.motion.predict(self._pace.stamp_s),
         )
         return self.observation
 
-    def step(self, image: Image) -> Observation:
-        """Follow the target into the next image. Without a target nothing happens."""
-        if self._life is None:
+    def step(self, image: Image, stamp_s: float | None = None) -> Observation:
+        """Follow the target into the next image. Without a target nothing happens.
+
+        `stamp_s` is when the image was taken, in seconds; images without are taken for equally
+        spaced.
+        """
+        if not self.is_following:
             return self.observation
-        estimate = self.tracker.step(image)
-        state = self._life.update(estimate.score)
-        if estimate.score >= self.thresholds.lost:
-            self._trusted = estimate.box
+        self.prepare(image, stamp_s)
+        return self.digest(image, self.tracker.follow(image))
+
+    def prepare(self, image: Image, stamp_s: float | None = None) -> None:
+        """Say where the tracker is to look in `image`; `digest` is to follow.
+
+        With the tracker's `follow` between them they are a step. They are apart for several
+        targets that are followed in one batch.
+        """
+        before_s = self._pace.stamp_s
+        self._pace.take(stamp_s)
+        if self.care.camera_motion:
+            self._go_with_camera(image)
+        if self._is_believed:
+            self._run_ahead(self._pace.stamp_s - before_s)
+
+    def digest(self, image: Image, estimate: Estimate) -> Observation:
+        """Take in what the tracker found in the image of the newest `prepare`."""
+        assert self._life is not None, 'there is a target'
+        answer, estimate = estimate, self._plausible(image, estimate)
+        judgement = self._judged(image, estimate, self._is_away)
+        if self._is_away and not self._is_near(estimate.box):
+            judgement = self._held_back(judgement)
+        confidence = judgement.probability
+        was_lost = self._life.state is State.LOST
+        state = self._life.update(confidence, self._words(image, judgement))
+        is_credible = confidence >= self.thresholds.lost
+        if self._trial is not None or (was_lost and is_credible):
+            self._try(image, estimate, judgement)
+        elif is_credible:
+            self._believe(image, estimate, judgement)
         else:
-            # A doubtful answer must not lead the search away from where the target was.
-            self.tracker.search_around(self._trusted)
+            self._doubt(image, estimate, confidence)
+        if estimate is not answer and self._newest is estimate.box:
+            self.tracker.search_around(self._newest)
         is_seen = state is not State.LOST
         self.observation = Observation(
             state,
@@ -125,12 +247,215 @@ class Session:
             self._life.reason,
             estimate.mask if is_seen else None,
             estimate.outline if is_seen else None,
+            confidence,
+            self.motion.predict(self._pace.stamp_s),
+            judgement.evidence,
+            estimate.box,
         )
         return self.observation
+
+    def hint(self, box: Box) -> None:
+        """Look at `box` first if the target is lost now, or soon. Otherwise it changes nothing."""
+        if self.is_following and box.is_finite() and box.area > 0:
+            self._hint = (box, self._pace.stamp_s)
 
     def stop(self, reason: str = 'no target') -> None:
         self._life = None
         self.observation = Observation(State.IDLE, '', None, 0.0, reason)
+
+    # -- what is made of an answer ------------------------------------------------------------
+
+    def _believe(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
+        """The target is where the tracker says."""
+        assert self._life is not None
+        self._trusted = self._newest = estimate.box
+        self._is_believed = True
+        self.motion.update(estimate.box, self._pace.stamp_s, judgement.probability)
+        if judgement.probability >= self.thresholds.sure:
+            self.tracker.learn(image, estimate)
+            self._resemblance += _RESEMBLANCE_RATE * (
+                judgement.evidence.origin - self._resemblance
+            )
+            self._sure_frames += 1
+            # Not in each frame: of what slides over the target, some would be taken in each time.
+            if self._sure_frames % _RENEWAL_FRAMES == 1:
+                self._judge.accept(image, estimate.box)
+        if self._life.state is State.TRACKING:
+            self._search = None
+
+    def _doubt(self, image: Image, estimate: Estimate, confidence: float) -> None:
+        """The target may not be there: look where it was last, and elsewhere."""
+        assert self._life is not None
+        self._is_believed = False
+        if self._can_search and confidence >= _DRIFTING * self.thresholds.lost:
+            # It may only have changed: the tracker goes on, and the place where the target was
+            # last is looked at besides.
+            self._newest = estimate.box
+        else:
+            # A doubtful answer must not lead the search away from where the target was.
+            self.tracker.search_around(self._trusted)
+            self._newest = self._trusted
+        if self._life.state in (State.UNCERTAIN, State.LOST):
+            self._look_elsewhere(image)
+
+    def _try(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
+        """Something was found that may be the target: it has some frames to prove it."""
+        assert self._life is not None
+        self._trial = 1 + (self._trial or 0)
+        self._newest = estimate.box
+        self._is_believed = False
+        if self._life.state is State.TRACKING:
+            # It may be anywhere and move otherwise than before.
+            height, width = image.shape[:2]
+            self.motion.start(estimate.box, self._pace.stamp_s, image_size=(width, height))
+            self._trial = None
+            self._believe(image, estimate, judgement)
+        elif judgement.probability < self.thresholds.lost or self._trial > _LONGEST_TRIAL_FRAMES:
+            if self._search is not None:
+                self._search.refuse(estimate.box, self._pace.stamp_s)
+            self._trial = None
+            self._doubt(image, estimate, 0.0)
+
+    def _look_elsewhere(self, image: Image) -> None:
+        """A few looks around other places than the last; the best find may go on trial."""
+        if not self._can_search:
+            return
+        stamp_s = self._pace.stamp_s
+        if self._search is None:
+            self._search = Search(self._colours, self._trusted, stamp_s)
+        if self._hint is not None:
+            if stamp_s - self._hint[1] <= _HINT_S:
+                self._search.hint(self._hint[0])
+            self._hint = None
+        count = self._pace.looks(
+            self.care.most_looks, self.care.time_share, self.tracker.inference_s
+        )
+        if not count:
+            return
+        with self._pace.looking(count):
+            expected = self.motion.predict(stamp_s).box
+            places = self._search.places(image, count, stamp_s, expected, self._newest)
+            estimates = self.tracker.look_many(image, places)
+            candidates = [
+                Candidate(
+                    each.box, self._judged(image, each, True).probability, self._is_near(each.box)
+                )
+                for each in estimates
+            ]
+        best = self._search.propose(candidates, self._needed, stamp_s)
+        if best is not None:
+            self.tracker.search_around(best.box)
+            self._newest = best.box
+            self._trial = 0
+
+    @property
+    def _can_search(self) -> bool:
+        return self.care.search and self.tracker.can_look
+
+    @property
+    def _needed(self) -> Needed:
+        doubt = 1.0 - self.thresholds.sure
+        return Needed(
+            near=self.thresholds.lost,
+            far=1.0 - _FAR_DOUBT * doubt,
+            overwhelming=1.0 - _OVERWHELMING_DOUBT * doubt,
+        )
+
+    def _is_near(self, box: Box) -> bool:
+        """Whether the target can have come there since it was last seen."""
+        return self.motion.distance(box, self._pace.stamp_s) <= _NEAR
+
+    def _judged(self, image: Image, estimate: Estimate, is_away: bool) -> Judgement:
+        """How likely the box is right.
+
+        What was found away from where the target was lost has no motion to agree with, and needs
+        to resemble the first template.
+        """
+        distance = None
+        if not is_away:
+            # A tenth of a millisecond in each frame, for those calibrations that weigh it.
+            weights = self._judge.calibration.weights or {}
+            weighs_motion = weights.get('agreement', 0.0) > 0
+            distance = (
+                self.motion.distance(estimate.box, self._pace.stamp_s) if weighs_motion else 0.0
+            )
+        judgement = self._judge.judge(image, estimate, distance)
+        if not is_away:
+            return judgement
+        enough = _ENOUGH_RESEMBLANCE * self._resemblance
+        resemblance = min(1.0, judgement.evidence.origin / max(enough, 1e-6))
+        return replace(judgement, probability=judgement.probability * resemblance)
+
+    def _held_back(self, judgement: Judgement) -> Judgement:
+        """A look-alike, more likely: what came from nowhere has to be more than sure."""
+        if judgement.probability >= self._needed.far:
+            return judgement
+        almost = _ALMOST * self.thresholds.sure
+        return replace(judgement, probability=min(judgement.probability, almost))
+
+    @property
+    def _is_away(self) -> bool:
+        assert self._life is not None
+        return self._trial is not None or self._life.state is State.LOST
+
+    def _plausible(self, image: Image, estimate: Estimate) -> Estimate:
+        """The estimate with a box that a target can have: of numbers, inside, of steady size."""
+        if not (estimate.box.is_finite() and math.isfinite(estimate.score)):
+            return Estimate(self._newest, 0.0)
+        height, width = image.shape[:2]
+        before, box = self._newest, estimate.box
+        held = Box.from_center(
+            min(max(box.cx, 0.0), float(width)),
+            min(max(box.cy, 0.0), float(height)),
+            min(max(box.w, before.w / _MOST_GROWTH), before.w * _MOST_GROWTH, float(width)),
+            min(max(box.h, before.h / _MOST_GROWTH), before.h * _MOST_GROWTH, float(height)),
+        )
+        score = min(max(estimate.score, 0.0), 1.0)
+        if _is_same(held, box) and score == estimate.score:
+            return estimate
+        return replace(estimate, box=held, score=score)
+
+    def _run_ahead(self, passed_s: float) -> None:
+        """Search where the target is by now, if it has gone far, as after frames that are missing.
+
+        A tracker finds it by itself otherwise.
+        """
+        predicted, trusted = self.observation.predicted, self._trusted
+        assert predicted is not None
+        speed = math.hypot(predicted.velocity[0], predicted.velocity[1])
+        if speed * passed_s > _FAST_SIZES * math.sqrt(trusted.area):
+            there = self.motion.predict(self._pace.stamp_s).box
+            self.tracker.search_around(Box.from_center(there.cx, there.cy, trusted.w, trusted.h))
+
+    def _go_with_camera(self, image: Image) -> None:
+        """Move what is known of places with the scene."""
+        matrix = self._camera.between(image, [self._newest])
+        if matrix is None:
+            return
+        self.motion.warp(matrix, self._pace.stamp_s)
+        self._trusted, self._newest = (
+            shifted(box, matrix) for box in (self._trusted, self._newest)
+        )
+        self.tracker.search_around(self._newest)
+        if self._search is not None:
+            self._search.moved(matrix)
+
+    def _words(self, image: Image, judgement: Judgement) -> str:
+        """Why the answer is doubtful, if there is more to say than that the score is low."""
+        if judgement.probability >= self.thresholds.sure:
+            return ''
+        height, width = image.shape[:2]
+        side = _side_left(self.motion.predict(self._pace.stamp_s).box, width, height)
+        if side:
+            return f'leaving the image {side}'
+        evidence = judgement.evidence
+        if not self._judge.calibration.is_fitted:
+            return ''
+        if min(evidence.colour, evidence.origin) < _UNLIKE:
+            return 'behind something, or changed: unlike the template'
+        if evidence.agreement < _ASTRAY:
+            return 'not where it can have moved to'
+        return ''
 
 
 def check_box(box: Box, width: int, height: int, smallest_px: float) -> Box:
@@ -169,3 +494,23 @@ def check_box(box: Box, width: int, height: int, smallest_px: float) -> Box:
 
 def _shown(box: Box) -> str:
     return f'x={box.x:g} y={box.y:g} w={box.w:g} h={box.h:g}'
+
+
+def _is_same(first: Box, second: Box) -> bool:
+    """But for rounding."""
+    return max(abs(a - b) for a, b in zip(first.xywh(), second.xywh(), strict=True)) < 1e-6 * (
+        1.0 + second.w + second.h
+    )
+
+
+def _side_left(box: Box, width: int, height: int) -> str:
+    """Over which border of the image a good part of the box is; empty for none."""
+    x1, y1, x2, y2 = box.corners()
+    parts = {
+        'on the left': -x1 / box.w,
+        'on the right': (x2 - width) / box.w,
+        'at the top': -y1 / box.h,
+        'at the bottom': (y2 - height) / box.h,
+    }
+    side = max(parts, key=lambda name: parts[name])
+    return side if parts[side] > _OVER_THE_BORDER else ''

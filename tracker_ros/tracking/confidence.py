@@ -1,0 +1,263 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""How likely is it that a box is on the target?
+
+A network's score says how much what it found looks like something that it would follow; trained
+on pictures that always show the target, it is high on much else too. Here it is one piece of
+evidence among others: is the box where the target can have moved to, does it look like the
+target, is it in the image at all. One logistic function of all makes them a probability. Its
+weights are fitted for each model on annotated footage (`tracker_ros models calibrate`) and stand
+in the model's package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+
+from tracker_ros.geometry import Box, Image
+from tracker_ros.runtime.package import ModelPackage, PackageError
+from tracker_ros.trackers import Estimate
+from tracker_ros.tracking.appearance import NOTHING, describe
+from tracker_ros.tracking.life import Thresholds
+
+CALIBRATED = Thresholds(lost=0.2, sure=0.4)
+"""The thresholds of models whose confidence is a probability; docs/confidence.md says why."""
+
+# A score of 1 is no certainty: beyond this many units of its logit it says nothing more.
+_LARGEST_LOGIT = 6.0
+# How fast what is usual of a target follows it, a trusted frame.
+_RATE = 0.02
+# What the newest score counts for in the mean over the last ones.
+_RECENT = 0.4
+# How much of a box has to be inside: less than this of it outside says nothing, as trackers
+# answer with whole boxes for targets that are cut by the border.
+_ENOUGH_INSIDE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for a box, each in [0, 1].
+
+    score: the model's own.
+    recent: the same, as a mean over the last frames.
+    single: how far the response of the model elsewhere is below that for the box; 1 where it
+    gives no map of its response.
+    agreement: with where motion expects the box; 1 where nothing is expected.
+    colour, pattern: likeness to the target, to the first template or to the newest trusted box,
+    whichever is more.
+    origin: likeness to the first template alone, against what is usual for this target.
+    size: of the box, against what is usual.
+    inside: the part of the box that lies in the image.
+    """
+
+    score: float
+    recent: float
+    single: float
+    agreement: float
+    colour: float
+    pattern: float
+    origin: float
+    size: float
+    inside: float
+
+    def values(self) -> tuple[float, ...]:
+        """In the order of FEATURES."""
+        return astuple(self)
+
+
+FEATURES = tuple(field.name for field in fields(Evidence))
+
+
+class CalibrationError(PackageError):
+    """A package's calibration cannot be used; the text names entry and value."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A logistic function of evidence; without weights the model's raw score as it is.
+
+    weights: by names of FEATURES, for the values that `features` gives. Those of what speaks
+    for a box are never negative, so that more of it never makes the box less likely.
+    """
+
+    bias: float = 0.0
+    weights: Mapping[str, float] | None = None
+
+    @classmethod
+    def of(cls, package: ModelPackage) -> Calibration:
+        """That of the package. Raises CalibrationError where its entry cannot be used."""
+        entry = package.calibration
+        if not entry:
+            return cls()
+        try:
+            return cls(float(entry['bias']), dict(entry['weights'].items()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CalibrationError(
+                f'{package.name}: confidence.calibration needs bias, a number, and weights, '
+                f'numbers by name: {error!r}; run "tracker_ros models calibrate"'
+            ) from error
+
+    def __post_init__(self) -> None:
+        for name, weight in (self.weights or {}).items():
+            if name not in FEATURES:
+                raise CalibrationError(
+                    f'confidence.calibration has a weight for {name!r}; known are '
+                    f'{", ".join(FEATURES)}'
+                )
+            if not (isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0):
+                raise CalibrationError(
+                    f'confidence.calibration.weights.{name} must be a number of at least 0, not '
+                    f'{weight!r}'
+                )
+        if not math.isfinite(self.bias):
+            raise CalibrationError(
+                f'confidence.calibration.bias must be finite, not {self.bias!r}'
+            )
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.weights is not None
+
+    def probability(self, evidence: Evidence) -> float:
+        """In [0, 1]; 0 for evidence that is not of numbers."""
+        if self.weights is None:
+            return evidence.score if math.isfinite(evidence.score) else 0.0
+        values = dict(zip(FEATURES, features(evidence), strict=True))
+        logit = self.bias + sum(weight * values[name] for name, weight in self.weights.items())
+        if not math.isfinite(logit):
+            return 0.0
+        return _logistic(logit)
+
+
+def remark_on(package: ModelPackage) -> str:
+    """What people should know of the confidence of a model; empty where it is a probability."""
+    if package.calibration:
+        return ''
+    return (
+        f'the confidence of {package.name} is its raw score, not a probability: it was not '
+        f'calibrated ("tracker_ros models calibrate {package.name}")'
+    )
+
+
+def features(evidence: Evidence) -> tuple[float, ...]:
+    """What the logistic function weighs, in the order of FEATURES: of scores the logits, the part
+    inside only as far as it is short of enough, the rest as it is.
+    """
+    score, recent, *others, inside = evidence.values()
+    return (_logit(score), _logit(recent), *others, min(1.0, inside / _ENOUGH_INSIDE))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How likely a box is on the target, and why."""
+
+    probability: float
+    evidence: Evidence
+
+
+class Judge:
+    """Judges the boxes of one target."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self._first = self._trusted = self._found = NOTHING
+        self._found_in = Box(0.0, 0.0, 0.0, 0.0)
+        self._is_fresh = False
+        self._recent: float | None = None
+        """Mean logit of the scores of the last frames."""
+        self._newest_logit = 0.0
+        self._usual_likeness = self._usual_size = 0.0
+
+    def start(self, image: Image, box: Box) -> None:
+        """The target is in `box` of `image` (H, W, 3) uint8 BGR."""
+        self._first = self._trusted = self._found = describe(image, box)
+        self._found_in = box
+        self._recent = None
+        # It is like itself: where it soon is less so, something else may have been followed.
+        self._usual_likeness, self._usual_size = (
+            self._first.similarity(self._first).mean,
+            _size(box),
+        )
+
+    def judge(self, image: Image, estimate: Estimate, distance: float | None = None) -> Judgement:
+        """`distance` is that of `Motion.distance`, for a box that continues the track.
+
+        None for a look elsewhere: neither motion nor the scores of the last frames say anything
+        about it.
+        """
+        box = estimate.box
+        found = describe(image, box)
+        first, trusted = found.similarity(self._first), found.similarity(self._trusted)
+        logit = _logit(estimate.score)
+        recent = logit
+        if distance is not None:
+            recent = self._recent = _followed(self._recent, logit, _RECENT)
+        height, width = image.shape[:2]
+        evidence = Evidence(
+            score=estimate.score,
+            recent=_logistic(recent),
+            single=1.0 - estimate.rival,
+            agreement=1.0 if distance is None else 1.0 / (1.0 + max(distance, 0.0)),
+            colour=max(first.colour, trusted.colour),
+            pattern=max(first.pattern, trusted.pattern),
+            origin=_share(first.mean, self._usual_likeness),
+            size=_alike(_size(box), self._usual_size),
+            inside=_inside(box, width, height),
+        )
+        self._found, self._found_in, self._newest_logit = found, box, logit
+        self._is_fresh = distance is None
+        return Judgement(self.calibration.probability(evidence), evidence)
+
+    def accept(self, image: Image, box: Box) -> None:
+        """The box last judged is surely on the target: that is what it looks like now."""
+        if box != self._found_in:
+            self._found, self._found_in = describe(image, box), box
+        self._trusted = self._found
+        if self._is_fresh:
+            # Found elsewhere: the doubts about what was followed before are not about this.
+            self._recent = self._newest_logit
+        likeness = self._found.similarity(self._first).mean
+        self._usual_likeness = _followed(self._usual_likeness, likeness, _RATE)
+        self._usual_size = _followed(self._usual_size, _size(box), _RATE)
+
+    def likeness(self, image: Image, box: Box) -> float:
+        """How much what is in `box` resembles the first template, in [0, 1]."""
+        return describe(image, box).similarity(self._first).mean
+
+
+def _logit(share: float) -> float:
+    """The logit of a share in [0, 1], held to what can still be told apart."""
+    nearly = min(max(share, 1e-6), 1.0 - 1e-6)
+    return min(max(math.log(nearly / (1.0 - nearly)), -_LARGEST_LOGIT), _LARGEST_LOGIT)
+
+
+def _logistic(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-min(max(logit, -60.0), 60.0)))
+
+
+def _followed(mean: float | None, value: float, rate: float) -> float:
+    """A running mean after one more value; the first is the mean."""
+    return value if mean is None else mean + rate * (value - mean)
+
+
+def _share(value: float, usual: float) -> float:
+    """`value` against what is usual, at most 1."""
+    return min(1.0, value / usual) if usual > 0 else 1.0
+
+
+def _size(box: Box) -> float:
+    """In pixels, so that a box twice as wide and high is twice as large."""
+    return math.sqrt(box.area)
+
+
+def _alike(one: float, other: float) -> float:
+    """The smaller against the larger."""
+    return min(one, other) / max(one, other, 1e-9)
+
+
+def _inside(box: Box, width: int, height: int) -> float:
+    """The part of the box in an image of this size; 0 for one without area."""
+    image = Box(0.0, 0.0, float(width), float(height))
+    return min(1.0, box.intersection(image) / box.area) if box.area > 0 else 0.0
