@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,12 @@ class OpenCvTracker:
         if found:
             self._box = Box(*(float(value) for value in rectangle))
         return Estimate(self._box, 1.0 if found else 0.0)
+
+    @property
+    def tracking_score(self) -> float:
+        """The score of the newest step, of the trackers of OpenCV that tell one; otherwise nan."""
+        score = getattr(self._tracker, 'getTrackingScore', None)
+        return float(score()) if score is not None else math.nan
 
 
 def create_peer(name: str, weights: Path | None = None) -> OpenCvTracker:
