@@ -25,6 +25,7 @@ ARGUMENTS = {
     'rate': ('0.0', 'frames per second; 0: as recorded'),
     'loop': ('true', 'start again at the end'),
     'model': ('', 'a name of `tracker_ros models list`; empty: as in config/track.yaml'),
+    'max_targets': ('', 'targets followed at once; empty: as in config/track.yaml'),
     'rviz': ('true', 'open RViz with the debug image'),
 }
 
@@ -40,7 +41,7 @@ def generate_launch_description() -> LaunchDescription:
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(os.path.join(SHARE, 'launch', 'track.launch.py')),
                 launch_arguments={
-                    name: arguments[name] for name in ('namespace', 'model', 'rviz')
+                    name: arguments[name] for name in ('namespace', 'model', 'max_targets', 'rviz')
                 }.items(),
             ),
             Node(

@@ -24,12 +24,17 @@ ARGUMENTS = {
     'namespace': ('', 'namespace of all nodes; one per camera'),
     'image': ('image_raw', 'image topic of the camera, without /compressed'),
     'camera_info': ('camera_info', 'camera info topic of the camera'),
+    'candidates': (
+        '',
+        "topic of a detector's Detection2DArray, for hand-over; empty: tracker/candidates",
+    ),
     'image_transport': ('', 'raw or compressed; empty: as in params_file'),
     'model': (
         '',
         'a name of `tracker_ros models list`, or the path of a package folder; empty: as in '
         'params_file',
     ),
+    'max_targets': ('', 'targets followed at once; empty: as in params_file'),
     'runtime': ('', 'auto or one of config/track.yaml; empty: as in params_file'),
     'params_file': (os.path.join(SHARE, 'config', 'track.yaml'), 'parameters of the node'),
     'use_sim_time': ('false', 'take the time from /clock'),
@@ -52,6 +57,15 @@ def _tracker(context: LaunchContext) -> list[Node]:
     for name in ('model', 'runtime', 'image_transport'):
         if given[name]:
             overrides[name] = given[name]
+    if given['max_targets']:
+        overrides['max_targets'] = int(given['max_targets'])
+    remappings = [
+        ('image_raw', given['image']),
+        ('image_raw/compressed', f'{given["image"]}/compressed'),
+        ('camera_info', given['camera_info']),
+    ]
+    if given['candidates']:
+        remappings.append(('~/candidates', given['candidates']))
     return [
         Node(
             package='tracker_ros',
@@ -60,11 +74,7 @@ def _tracker(context: LaunchContext) -> list[Node]:
             namespace=given['namespace'],
             output='screen',
             parameters=[given['params_file'], overrides],
-            remappings=[
-                ('image_raw', given['image']),
-                ('image_raw/compressed', f'{given["image"]}/compressed'),
-                ('camera_info', given['camera_info']),
-            ],
+            remappings=remappings,
             ros_arguments=['--log-level', given['log_level']],
         )
     ]

@@ -61,6 +61,46 @@ def graph() -> Iterator[Any]:
     graph.close()
 
 
+@pytest.fixture
+def bench(graph: Any) -> Iterator[Any]:
+    """Makes tracker nodes on benches, and takes them down after the test."""
+    from node_bench import Bench
+
+    made = []
+
+    def make(**options: Any) -> Any:
+        made.append(Bench(graph, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def scripted(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a bench whose tracker finds in each picture how to score it.
+
+    What is published once in a while comes every `tick_s`, that is never, so that no test waits
+    for it without knowing.
+    """
+    from fakes import ScriptedTracker
+
+    from tracker_ros.ros import node
+    from tracker_ros.runtime import store
+
+    tracker = ScriptedTracker(store.find('csrt'))
+    monkeypatch.setattr(node, 'create', lambda *_: tracker)
+
+    def make(tick_s: float = 3600.0, **options: Any) -> Any:
+        monkeypatch.setattr(node, '_STATE_PERIOD_S', tick_s)
+        made = bench(**options)
+        made.tracker = tracker
+        return made
+
+    return make
+
+
 @pytest.fixture(scope='session')
 def shared() -> Path:
     """The folder of footage and weights beside the checkout; the test is skipped without it."""

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node as others meet it: messages and services through a real rclpy and a real DDS."""
 
-import itertools
 import math
 import re
 import signal
@@ -17,38 +16,31 @@ from fakes import ScriptedTracker, Square, make_package, picture_saying
 from lifecycle_msgs.msg import State as LifecycleState
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from node_bench import BAD, BOX, LATCHED, SURE, WAIT_S, Bench, Gate, box_of, numbers
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from ros_graph import DOMAIN_ID, RosGraph
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-from std_srvs.srv import SetBool
-from vision_msgs.msg import Detection2D, Detection2DArray
+from vision_msgs.msg import Detection2D
 
 from tracker_ros.cli import main
 from tracker_ros.geometry import Box
 from tracker_ros.ros import node as node_module
 from tracker_ros.ros.debug_view import DebugView
 from tracker_ros.ros.images import to_bgr, to_compressed_message, to_message
-from tracker_ros.ros.messages import set_box
-from tracker_ros.ros.node import TrackerNode
+from tracker_ros.ros.messages import seconds, set_box
 from tracker_ros.ros.processes import Child, dds_environment, node_command
-from tracker_ros.runtime import store
 from tracker_ros.runtime.engine import NotReadyError
 from tracker_ros.trackers import TrackerError, create
+from tracker_ros.tracking import Session, Thresholds
 from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
 
-WAIT_S = 30
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 INIT, STOP = InitTarget.Response, StopTarget.Response
-SURE, BAD = picture_saying(0.9), picture_saying(0.0)
-BOX = Box(10.0, 12.0, 20.0, 16.0)
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope='module')
@@ -62,219 +54,6 @@ def graph():
 def package(tmp_path_factory):
     """A real model that follows bright squares."""
     return str(make_package(tmp_path_factory.mktemp('packages') / 'tiny'))
-
-
-class Bench:
-    """A tracker node in a namespace of its own, and its camera and operator."""
-
-    def __init__(
-        self,
-        graph,
-        start=True,
-        name='tracker',
-        namespace=None,
-        image_type=Image,
-        **parameters,
-    ):
-        self.graph = graph
-        self.name = name
-        self.namespace = namespace or f'/bench{next(_numbers)}'
-        self.received = {'detection': [], 'detections': [], 'state': []}
-        given = {'runtime': 'onnxruntime', 'threads': 1, **parameters}
-        self.node = graph.node(
-            name,
-            make=TrackerNode,
-            namespace=self.namespace,
-            parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
-        )
-        self.peer = graph.node(f'peer_of_{name}', namespace=self.namespace)
-        topic = 'image_raw' if image_type is Image else 'image_raw/compressed'
-        self.camera = self.peer.create_publisher(image_type, topic, qos_profile_sensor_data)
-        for topic, kind, qos in (
-            ('detection', Detection2D, 10),
-            ('detections', Detection2DArray, 10),
-            ('state', TrackerState, LATCHED),
-        ):
-            self.listen(topic, kind, f'{name}/{topic}', qos)
-        if start:
-            self.start()
-
-    def start(self):
-        """Configures and activates the node, and waits until both sides know each other."""
-        assert self.change(Transition.TRANSITION_CONFIGURE)
-        assert self.change(Transition.TRANSITION_ACTIVATE)
-        self.meet()
-
-    def meet(self):
-        topics = {subscription.topic_name for subscription in self.peer.subscriptions}
-
-        def have_met():
-            ours = [*self.peer.subscriptions, *self.node.subscriptions]
-            theirs = [each for each in self.node.publishers if each.topic_name in topics]
-            images = [each for each in ours if each.topic_name == self.camera.topic_name]
-            return (
-                len(theirs) >= len(topics - {'/parameter_events'})
-                and all(publisher.get_subscription_count() for publisher in theirs)
-                and all(each.get_publisher_count() for each in self.peer.subscriptions)
-                and self.camera.get_subscription_count()
-                and images
-                and all(each.get_publisher_count() for each in images)
-            )
-
-        self.graph.spin_until(have_met)
-
-    def listen(self, name, kind, topic, qos=10):
-        self.received.setdefault(name, [])
-        return self.peer.create_subscription(
-            kind, topic, lambda message: self.received[name].append(message), qos
-        )
-
-    def until(self, condition):
-        self.graph.spin_until(condition, WAIT_S)
-
-    # The camera
-
-    def header(self, frame_id='camera'):
-        return Header(stamp=self.peer.get_clock().now().to_msg(), frame_id=frame_id)
-
-    def send(self, picture, frame_id='camera'):
-        """Publishes a picture, or a message as it is; returns its header."""
-        if isinstance(picture, np.ndarray):
-            make = to_message if self.camera.msg_type is Image else to_compressed_message
-            picture = make(picture, self.header(frame_id))
-        self.camera.publish(picture)
-        return picture.header
-
-    def see(self, picture, frame_id='camera'):
-        """Sends a picture and waits until the node has it; returns its header."""
-        header = self.send(picture, frame_id)
-        self.until(lambda: self.node._newest and self.node._newest.message.header == header)
-        return header
-
-    def track(self, picture):
-        """Sends a picture and returns the detection in it."""
-        header = self.send(picture)
-        self.until(
-            lambda: all(
-                any(each.header == header for each in self.received[name])
-                for name in ('detection', 'detections', 'state')
-            )
-        )
-        return self.received['detection'][-1]
-
-    @property
-    def state(self):
-        return self.received['state'][-1]
-
-    def until_state(self, condition):
-        self.until(lambda: self.received['state'] and condition(self.state))
-        return self.state
-
-    # The operator
-
-    def call(self, kind, name, request):
-        client = self.peer.create_client(kind, name)
-        try:
-            self.until(client.service_is_ready)
-            future = client.call_async(request)
-            self.until(future.done)
-            return future.result()
-        finally:
-            self.peer.destroy_client(client)
-
-    def change(self, transition):
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return self.call(ChangeState, f'{self.name}/change_state', request).success
-
-    def lifecycle_state(self):
-        return self.call(GetState, f'{self.name}/get_state', GetState.Request()).current_state.id
-
-    def init(self, box=BOX, theta=0.0, **fields):
-        request = InitTarget.Request(**fields)
-        set_box(request.bbox, box)
-        request.bbox.center.theta = theta
-        return self.call(InitTarget, f'{self.name}/init_target', request)
-
-    def stop(self, target_id=''):
-        return self.call(
-            StopTarget, f'{self.name}/stop_target', StopTarget.Request(target_id=target_id)
-        )
-
-    def enable(self, data):
-        return self.call(SetBool, f'{self.name}/enable', SetBool.Request(data=data))
-
-    def set(self, **values):
-        parameters = [
-            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
-        ]
-        request = SetParameters.Request(parameters=parameters)
-        return self.call(SetParameters, f'{self.name}/set_parameters', request).results
-
-    def close(self):
-        self.graph.remove(self.peer)
-        self.graph.executor.remove_node(self.node)
-        self.graph._nodes.remove(self.node)
-        self.node.close()
-
-
-@pytest.fixture
-def bench(graph):
-    """Makes benches, and takes them down after the test."""
-    made = []
-
-    def make(**options):
-        made.append(Bench(graph, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-@pytest.fixture
-def scripted(bench, monkeypatch):
-    """Makes a bench whose tracker finds in each picture how to score it.
-
-    What is published once in a while comes every `tick_s`, that is never, so that no test waits
-    for it without knowing.
-    """
-    tracker = ScriptedTracker(store.find('csrt'))
-    monkeypatch.setattr(node_module, 'create', lambda *_: tracker)
-
-    def make(tick_s=3600.0, **options):
-        monkeypatch.setattr(node_module, '_STATE_PERIOD_S', tick_s)
-        made = bench(**options)
-        made.tracker = tracker
-        return made
-
-    return make
-
-
-class Gate:
-    """Holds a `ScriptedTracker` in the middle of a picture."""
-
-    def __init__(self, bench):
-        self._entered, self._open = threading.Event(), threading.Event()
-        bench.tracker.before = self._pass
-        self._bench = bench
-
-    def _pass(self, image):
-        self._entered.set()
-        assert self._open.wait(WAIT_S)
-
-    def hold(self, picture=SURE):
-        """Sends a picture and returns when the tracker works on it."""
-        self._bench.send(picture)
-        self._bench.until(self._entered.is_set)
-
-    def open(self):
-        self._open.set()
-        self._bench.tracker.before = lambda image: None
-
-
-def box_of(detection):
-    center = detection.bbox.center.position
-    return Box.from_center(center.x, center.y, detection.bbox.size_x, detection.bbox.size_y)
 
 
 # Following
@@ -330,23 +109,25 @@ def converted(tmp_path_factory):
 
 @pytest.mark.parametrize('runtime', ['openvino', 'onnxruntime'])
 def test_a_converted_checkpoint_is_followed_as_without_ros(bench, converted, runtime):
-    """Frame by frame the box and the score that the same tracker gives when called directly."""
+    """Frame by frame the box and the score that the same session gives when called directly."""
     square = Square()
     frames = [square.at(60 + 4 * number, 50 + 2 * number) for number in range(6)]
-    alone = create(converted, runtime, 1)
-    start = alone.start(frames[0], square.box(60, 50))
-    expected = [alone.step(frame) for frame in frames[1:]]
     bench = bench(model=converted, runtime=runtime, score_lost=0.0, score_sure=0.0)
-    bench.see(frames[0])
+    began = bench.see(frames[0])
     answer = bench.init(square.box(60, 50))
     assert answer.success
-    assert answer.score == pytest.approx(start, abs=1e-5)
-    for frame, estimate in zip(frames[1:], expected, strict=True):
-        detection = bench.track(frame)
-        assert box_of(detection).xywh() == pytest.approx(estimate.box.xywh(), abs=0.01)
-        (result,) = detection.results
-        assert result.hypothesis.score == pytest.approx(estimate.score, abs=1e-5)
+    detections = [bench.track(frame) for frame in frames[1:]]
     assert runtime in bench.state.runtime
+
+    alone = Session(create(converted, runtime, 1), Thresholds(0.0, 0.0))
+    stamp_s = seconds(began.stamp)
+    start = alone.start(frames[0], square.box(60, 50), stamp_s=stamp_s)
+    assert answer.score == pytest.approx(start.score, abs=1e-5)
+    for frame, detection in zip(frames[1:], detections, strict=True):
+        observation = alone.step(frame, seconds(detection.header.stamp))
+        assert box_of(detection).xywh() == pytest.approx(observation.box.xywh(), abs=0.01)
+        (result,) = detection.results
+        assert result.hypothesis.score == pytest.approx(observation.confidence, abs=1e-5)
 
 
 def test_the_state_counts_and_tells_what_runs(bench, package):
@@ -499,7 +280,7 @@ def test_a_start_answers_its_own_frame(scripted):
     bench.init()
     bench.until(lambda: bench.received['detection'])
     (detection,) = bench.received['detection']
-    assert detection.header == bench.node._newest.message.header
+    assert detection.header == bench.node._camera.newest.message.header
     assert box_of(detection) == BOX
 
 
@@ -532,7 +313,7 @@ def test_a_sentence_comes_with_the_start(bench, cache, tmp_path):
 
     answer = bench.init(square.box(60, 50), text='the bright square')
     assert answer.success, answer.message
-    told = bench.node._session.tracker._templates
+    told = bench.node._roster.tracker._templates
     assert np.abs(told['language']).max() > 0
     assert told['by_language'] == [1]
     detection = bench.track(square.at(66, 52))
@@ -554,7 +335,7 @@ def test_a_mask_is_made_while_somebody_subscribes(bench, masking):
     bench.see(square.at(60, 50))
     assert bench.init(square.box(60, 50)).success
     bench.track(square.at(60, 50))
-    assert bench.node._session.observation.mask is None
+    assert bench.node._roster.first.mask is None
     subscription = bench.listen('mask', Image, 'tracker/mask')
     bench.meet()
     header = bench.track(square.at(62, 50)).header
@@ -567,9 +348,9 @@ def test_a_mask_is_made_while_somebody_subscribes(bench, masking):
     assert abs(columns.mean() - 82) < 8
     assert abs(rows.mean() - 70) < 8
     bench.peer.destroy_subscription(subscription)
-    bench.until(lambda: not bench.node._mask_out.get_subscription_count())
+    bench.until(lambda: not bench.node._outputs.mask.get_subscription_count())
     bench.track(square.at(62, 50))
-    assert bench.node._session.observation.mask is None
+    assert bench.node._roster.first.mask is None
 
 
 def test_the_box_may_be_turned_to_fit_the_mask(bench, masking):
@@ -578,13 +359,13 @@ def test_the_box_may_be_turned_to_fit_the_mask(bench, masking):
     bench.see(square.at(60, 50))
     assert bench.init(square.box(60, 50)).success
     detection = bench.track(square.at(62, 50))
-    outline = bench.node._session.observation.outline
+    outline = bench.node._roster.first.outline
     center = detection.bbox.center
     assert (center.position.x, center.position.y) == (outline.cx, outline.cy)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (outline.w, outline.h)
     assert center.theta == outline.theta
     assert bench.set(rotated_box=False)[0].successful
-    assert box_of(bench.track(square.at(62, 50))) == bench.node._session.observation.box
+    assert box_of(bench.track(square.at(62, 50))) == bench.node._roster.first.box
     assert bench.received['detection'][-1].bbox.center.theta == 0
 
 
@@ -596,7 +377,7 @@ def test_the_mask_is_seen_in_the_debug_image(bench, masking):
     bench.see(square.at(60, 50))
     assert bench.init(square.box(60, 50)).success
     picture = shown(bench, bench.track(square.at(60, 50)).header)
-    mask = bench.node._session.observation.mask
+    mask = bench.node._roster.first.mask
     inside = cv2.erode(mask, np.ones((7, 7), np.uint8)) > 0
     assert inside.any()
     expected = square.at(60, 50)[inside] // 2 + np.array([230, 80, 200], np.uint8) // 2
@@ -701,7 +482,9 @@ def test_the_history_is_bounded(bench, package, bounds):
     size = square.at(0, 0).nbytes
     headers = moving(bench, count=2 + 10**6 // size)
     assert bench.init(square.box(20, 50), header=headers[0]).code == INIT.NO_IMAGE
-    assert bench.node._history.span_s <= 0.05 or bench.node._history.size_bytes <= 10**6
+    assert (
+        bench.node._camera.history.span_s <= 0.05 or bench.node._camera.history.size_bytes <= 10**6
+    )
     assert bench.init(Square().box(20, 50), header=headers[-2]).success
 
 
@@ -716,7 +499,7 @@ def test_the_history_can_be_shortened_while_it_runs(bench, package):
 def test_images_without_stamps_start_in_the_newest_only(bench, package):
     bench = bench(model=package)
     bench.send(to_message(Square().at(60, 50), Header(frame_id='camera')))
-    bench.until(lambda: bench.node._newest)
+    bench.until(lambda: bench.node._camera.newest)
     answer = bench.init(Square().box(60, 50), header=Header(stamp=Time(sec=3)))
     assert answer.code == INIT.NO_IMAGE
     assert 'images need stamps' in answer.message
@@ -768,7 +551,9 @@ def test_two_nodes_share_a_camera(bench, package):
     )
     square = Square()
     header = first.see(square.at(60, 50))
-    second.until(lambda: second.node._newest and second.node._newest.message.header == header)
+    second.until(
+        lambda: second.node._camera.newest and second.node._camera.newest.message.header == header
+    )
     assert first.init(square.box(60, 50), target_id='mine').success
     assert first.track(square.at(62, 50)).id == 'mine'
     assert second.stop().code == STOP.NOT_TRACKING
@@ -809,6 +594,8 @@ def test_names_are_relative(scripted):
             'detection',
             'detections',
             'state',
+            'bearing',
+            'prediction',
             'mask',
             'debug_image',
             'debug_image/compressed',
@@ -816,11 +603,16 @@ def test_names_are_relative(scripted):
         )
     }
     subscribed = names(node.get_subscriber_names_and_types_by_node) - common
-    assert subscribed == {f'{space}/image_raw', f'{space}/camera_info'}
+    assert subscribed == {
+        f'{space}/image_raw',
+        f'{space}/camera_info',
+        f'{space}/tracker/init',
+        f'{space}/tracker/hint',
+        f'{space}/tracker/candidates',
+    }
     served = names(node.get_service_names_and_types_by_node)
-    assert {f'{space}/tracker/{each}' for each in ('init_target', 'stop_target', 'enable')} <= (
-        served
-    )
+    own = ('init_target', 'take_candidate', 'stop_target', 'enable')
+    assert {f'{space}/tracker/{each}' for each in own} <= served
     assert all(each.startswith(f'{space}/tracker/') for each in served)
 
 
@@ -905,7 +697,7 @@ def test_a_start_that_cannot_be_is_refused_with_the_value(standing, request_, co
     assert answer.target_id == ''
     for word in words:
         assert word in answer.message
-    assert standing.node._session.observation.target_id == ''
+    assert standing.node._roster.first.target_id == ''
 
 
 def test_a_start_before_any_image_is_refused(bench, package):
@@ -953,7 +745,7 @@ def test_after_a_stop_nothing_is_answered(scripted):
     count = len(bench.received['detection'])
     bench.see(SURE)
     bench.init()
-    last = bench.node._newest.message.header
+    last = bench.node._camera.newest.message.header
     bench.until(lambda: bench.received['detection'][-1].header == last)
     assert len(bench.received['detection']) == count + 1, 'only that of the new start'
 
@@ -1159,9 +951,9 @@ def test_images_that_are_none_are_refused_once_each_and_the_node_goes_on(bench, 
     bench.init(square.box(60, 50))
     for _ in range(2):
         for message in hostile(bench.header()):
-            before = bench.node._refused
+            before = bench.node._counts.refused
             bench.send(message)
-            bench.until(lambda count=before: bench.node._refused == count + 1)
+            bench.until(lambda count=before: bench.node._counts.refused == count + 1)
     detection = bench.track(square.at(62, 50))
     assert box_of(detection).iou(square.box(62, 50)) > 0.6
     complaints = [line for line in capfd.readouterr().err.splitlines() if 'image refused' in line]
@@ -1177,7 +969,7 @@ def test_compressed_images_that_are_none_are_refused(scripted):
     broken = [b'', b'\xff\xd8\xff', jpeg[:100], jpeg[:-2], bytes(1000)]
     for number, data in enumerate(broken):
         bench.send(CompressedImage(header=bench.header(), format='jpeg', data=data))
-        bench.until(lambda count=number: bench.node._refused == count + 1)
+        bench.until(lambda count=number: bench.node._counts.refused == count + 1)
     assert bench.track(SURE).id == 'target_1'
 
 
@@ -1275,7 +1067,7 @@ def test_parameters_change_while_it_runs(scripted):
     assert bench.set(smallest_box_px=18.0)[0].successful
     assert bench.init().code == INIT.BOX_TOO_SMALL
     assert bench.set(image_timeout_s=60.0)[0].successful
-    assert bench.node._images.silent_after_s == 60.0
+    assert bench.node._camera._images.silent_after_s == 60.0
 
 
 @pytest.mark.parametrize(
@@ -1397,7 +1189,7 @@ def test_an_unforeseen_error_of_a_transition_is_told(bench, package, monkeypatch
         assert not bench.change(Transition.TRANSITION_CONFIGURE)
     assert 'on_configure: ZeroDivisionError: in the depths' in capfd.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr(node_module, 'MatchedSubscription', fail)
+        patch.setattr(node_module, 'Camera', fail)
         assert bench.change(Transition.TRANSITION_CONFIGURE)
         assert not bench.change(Transition.TRANSITION_ACTIVATE)
     assert 'on_activate: ZeroDivisionError: in the depths' in capfd.readouterr().err
@@ -1406,7 +1198,7 @@ def test_an_unforeseen_error_of_a_transition_is_told(bench, package, monkeypatch
 
 
 def test_an_impossible_quality_of_service_is_named(graph, bench, package, capfd):
-    name = f'/bench{next(_numbers)}'
+    name = f'/bench{next(numbers)}'
     parameter = f'qos_overrides.{name}/image_raw.subscription.reliability'
     bench = bench(model=package, start=False, namespace=name, **{parameter: 'splendid'})
     assert bench.change(Transition.TRANSITION_CONFIGURE)
@@ -1638,7 +1430,7 @@ def test_a_program_ends_in_order_while_it_works(graph, program):
 
 
 def test_a_program_waits_for_its_manager_and_survives_nonsense(graph, program):
-    space = f'/waiting{next(_numbers)}'
+    space = f'/waiting{next(numbers)}'
     child = program(namespace=space, parameters={'autostart': False})
     peer = graph.node('peer')
     try:

@@ -4,6 +4,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -12,8 +13,10 @@ from ros_graph import RosGraph
 
 from tracker_ros.resources import share_path
 from tracker_ros.ros.parameters import FIXED, Parameters, declare, defaults, read
+from tracker_ros.ros.recorder import Recording
 from tracker_ros.runtime.engine import RUNTIMES
 from tracker_ros.tracking import Patience, Thresholds
+from tracker_ros.tracking.recovery import Care
 
 FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
 OF_MODEL = {'lost': 0.2, 'sure': 0.5}
@@ -115,6 +118,25 @@ def test_patience_is_handed_on():
     assert given.patience() == Patience(3, 7, 4)
 
 
+def test_what_is_spent_on_a_search_is_handed_on():
+    given = parameters(
+        search_when_lost=False, search_time_share=0.5, search_most_looks=2, camera_motion=True
+    )
+    assert given.care() == Care(False, 0.5, 2, True)
+
+
+def test_a_recording_is_made_where_there_is_a_folder(tmp_path):
+    assert parameters().recording() is None
+    given = parameters(
+        record_dir=str(tmp_path),
+        record_before_s=1.0,
+        record_after_s=2.0,
+        record_images=True,
+        record_mb=3,
+    )
+    assert given.recording() == Recording(tmp_path, 1.0, 2.0, True, 3)
+
+
 def test_every_runtime_can_be_chosen():
     for runtime in ('auto', *RUNTIMES):
         assert parameters(runtime=runtime).runtime == runtime
@@ -187,3 +209,25 @@ def test_changes_are_tried_without_being_made(node):
 def test_wrong_overrides_are_named(node, overrides, error, words):
     with pytest.raises(error, match=words):
         declare(node(**overrides))
+
+
+def test_the_documentation_lists_them_all():
+    """Name, type, default, range and whether it may be set at run time, in the same order."""
+    path = Path(__file__).parent.parent / 'docs' / 'parameters.md'
+    rows = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in path.read_text(encoding='utf-8').splitlines()
+        if line.startswith('| `')
+    ]
+    assert [row[0].strip('`') for row in rows] == list(FIELDS)
+    values = defaults()
+    for name, kind, default, bounds, run_time, words in rows:
+        field = FIELDS[name.strip('`')]
+        value = values[field.name]
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        assert (kind, default.strip('`')) == (field.type, shown), field.name
+        low, high = field.metadata['low'], field.metadata['high']
+        expected = ', '.join(field.metadata['choices']) if low is None else f'{low} to {high}'
+        assert bounds == expected, field.name
+        assert (run_time == 'yes') is not field.metadata['fixed'], field.name
+        assert words.startswith(field.metadata['description']), field.name

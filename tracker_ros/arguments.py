@@ -23,3 +23,11 @@ def box(text: str) -> Box:
             f'{text!r} is no box; width and height must be above 0, and all four finite'
         )
     return value
+
+
+def box_or_point(text: str) -> Box:
+    """Parse ``x,y,w,h`` as `box` does, or ``x,y`` as a box of no size."""
+    if text.count(',') != 1:
+        return box(text)
+    corner = box(f'{text},1,1')
+    return Box(corner.x, corner.y, 0.0, 0.0)

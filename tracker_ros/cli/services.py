@@ -8,21 +8,26 @@ import argparse
 import sys
 from typing import Any
 
-from tracker_ros.arguments import box
+from tracker_ros.arguments import box_or_point
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both verbs."""
     starting = subparsers.add_parser('init', help='tell a running node what to follow')
-    starting.add_argument('box', type=box, metavar='x,y,w,h', help='in pixels of the image')
+    starting.add_argument(
+        'place',
+        type=box_or_point,
+        metavar='x,y,w,h',
+        help='in pixels of the image; x,y alone is a point, and the node chooses the box',
+    )
     starting.add_argument(
         '--id', default='', help='name of the target (default: the node chooses)'
     )
     starting.add_argument('--text', default='', help='what it is, for models that take text')
     starting.set_defaults(run=_init)
 
-    stopping = subparsers.add_parser('stop', help='tell a running node to let its target go')
-    stopping.add_argument('--id', default='', help='name of the target (default: the current one)')
+    stopping = subparsers.add_parser('stop', help='tell a running node to let its targets go')
+    stopping.add_argument('--id', default='', help='name of the target (default: all of them)')
     stopping.set_defaults(run=_stop)
 
     for parser in (starting, stopping):
@@ -38,9 +43,9 @@ def _init(options: argparse.Namespace) -> int:
     from tracker_ros_interfaces.srv import InitTarget
 
     request = InitTarget.Request(target_id=options.id, text=options.text)
-    request.bbox.center.position.x = options.box.cx
-    request.bbox.center.position.y = options.box.cy
-    request.bbox.size_x, request.bbox.size_y = options.box.w, options.box.h
+    request.bbox.center.position.x = options.place.cx
+    request.bbox.center.position.y = options.place.cy
+    request.bbox.size_x, request.bbox.size_y = options.place.w, options.place.h
     return _call(options, InitTarget, 'init_target', request)
 
 

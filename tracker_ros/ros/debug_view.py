@@ -22,7 +22,8 @@ from tracker_ros.trackers import TrackerError
 from tracker_ros.trackers.insight import Insight
 from tracker_ros.tracking import Observation, State
 from tracker_ros.tracking.heat import Explainer
-from tracker_ros.tracking.overlay import draw
+from tracker_ros.tracking.overlay import draw_all
+from tracker_ros.tracking.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,13 @@ class View:
 
     header: Header
     pixels: Pixels
-    observation: Observation
+    targets: tuple[tuple[Observation, Insight | None], ...]
     note: str
-    insight: Insight | None
+
+    @classmethod
+    def of(cls, header: Header, pixels: Pixels, roster: Roster, note: str) -> View:
+        targets = tuple((track.observation, track.session.tracker.insight) for track in roster)
+        return cls(header, pixels, targets or ((roster.first, None),), note)
 
 
 class DebugView:
@@ -81,18 +86,15 @@ class DebugView:
             picture = cv2.resize(view.pixels, (width, height), interpolation=cv2.INTER_AREA)
         else:
             picture = view.pixels.copy()
-        if parameters.debug_overlay != 'none' and view.observation.state is not State.IDLE:
-            try:
-                self._explainer.draw(
-                    picture,
-                    view.insight,
-                    parameters.debug_overlay,
-                    scale,
-                    view.observation.mask,
-                )
-            except (TrackerError, EngineError) as error:
-                self._failed(error)
-        draw(picture, view.observation, view.note, scale)
+        for observation, insight in view.targets:
+            if parameters.debug_overlay != 'none' and observation.state is not State.IDLE:
+                try:
+                    self._explainer.draw(
+                        picture, insight, parameters.debug_overlay, scale, observation.mask
+                    )
+                except (TrackerError, EngineError) as error:
+                    self._failed(error)
+        draw_all(picture, [observation for observation, _ in view.targets], view.note, scale)
         if self._raw.get_subscription_count():
             self._raw.publish(to_message(picture, view.header))
         if self._compressed.get_subscription_count():

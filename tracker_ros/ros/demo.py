@@ -350,7 +350,8 @@ def _annotated(
     state = State.IDLE if dropped else State[frame.state]
     box = Box(*held) if held else None
     note = f'frame {frame.frame}' + ('  dropped, the last box is held' if dropped else '')
-    draw(picture, Observation(state, 'target_1', box, frame.score or 0.0, ''), note)
+    score = frame.score or 0.0
+    draw(picture, Observation(state, 'target_1', box, score, '', confidence=score), note)
     return picture
 
 

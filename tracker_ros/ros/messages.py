@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Vector3
 from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox2D,
@@ -17,6 +19,10 @@ from vision_msgs.msg import (
 
 from tracker_ros.geometry import Box, RotatedBox
 from tracker_ros.tracking import BoxFault, Observation
+from tracker_ros.tracking.bearing import Bearing as Direction
+from tracker_ros.tracking.motion import Extrapolated
+from tracker_ros.tracking.roster import Track
+from tracker_ros_interfaces.msg import Bearing, Prediction, TargetState
 from tracker_ros_interfaces.srv import InitTarget
 
 BOX_FAULT_CODES = {
@@ -36,45 +42,115 @@ class RequestError(Exception):
 
 
 class DetectionWriter:
-    """Writes observations into one Detection2D and one Detection2DArray, used again each frame.
+    """Writes observations into messages that are used again each frame.
 
     Making the messages anew would cost more than filling them: a hypothesis carries a pose with
     36 covariances.
+
+    Attributes:
+        array: all targets of the last `write`.
     """
 
     def __init__(self) -> None:
-        self.detection = Detection2D()
-        self.array = Detection2DArray(detections=[self.detection])
-        self._hypothesis = ObjectHypothesisWithPose()
+        self.array = Detection2DArray()
+        self._pool: list[tuple[Detection2D, ObjectHypothesisWithPose]] = []
+
+    @property
+    def detection(self) -> Detection2D:
+        """Of the first target of the last `write`."""
+        return self._pool[0][0]
 
     def write(
         self,
         header: Header,
-        observation: Observation,
+        observations: Sequence[Observation],
         class_id: str,
-        outline: RotatedBox | None = None,
+        turned: bool = False,
     ) -> None:
         """The header is the image's own. A lost target has no result and a box of size 0.
 
-        `outline` takes the place of the observation's upright box.
+        With `turned`, boxes are at an angle where the tracker gave one.
         """
-        detection = self.detection
-        self.array.header = detection.header = header
-        detection.id = observation.target_id
-        box = observation.box
-        if box is None:
-            detection.results = []
-            set_box(detection.bbox, Box(0.0, 0.0, 0.0, 0.0))
-            return
-        self._hypothesis.hypothesis.class_id = class_id
-        self._hypothesis.hypothesis.score = observation.score
-        detection.results = [self._hypothesis]
-        set_box(detection.bbox, box)
-        if outline is not None:
-            detection.bbox.center.position.x = outline.cx
-            detection.bbox.center.position.y = outline.cy
-            detection.bbox.center.theta = outline.theta
-            detection.bbox.size_x, detection.bbox.size_y = outline.w, outline.h
+        while len(self._pool) < len(observations):
+            self._pool.append((Detection2D(), ObjectHypothesisWithPose()))
+        self.array.header = header
+        used = self._pool[: len(observations)]
+        for (detection, hypothesis), observation in zip(used, observations, strict=True):
+            detection.header = header
+            detection.id = observation.target_id
+            box = observation.box
+            if box is None:
+                detection.results = []
+                set_box(detection.bbox, Box(0.0, 0.0, 0.0, 0.0))
+                continue
+            hypothesis.hypothesis.class_id = class_id
+            hypothesis.hypothesis.score = observation.confidence
+            detection.results = [hypothesis]
+            set_box(detection.bbox, box)
+            if turned and observation.outline is not None:
+                _turn(detection.bbox, observation.outline)
+        self.array.detections = [detection for detection, _ in used]
+
+
+def describe(track: Track) -> TargetState:
+    """All that is known of a target."""
+    observation = track.observation
+    message = TargetState(
+        target_id=track.target_id,
+        state=int(observation.state),
+        confidence=observation.confidence,
+        score=observation.score,
+        reason=observation.reason,
+        tracked_frames=track.frames,
+        since=time_of(track.since_s or 0.0),
+    )
+    box = observation.box or track.newest_box
+    if box is not None:
+        set_box(message.bbox, box)
+    if observation.predicted is not None:
+        message.velocity = observation.predicted.velocity
+        message.covariance = observation.predicted.covariance[:4, :4].ravel()
+    return message
+
+
+def foretell(header: Header, track: Track, found: Extrapolated) -> Prediction:
+    """Where a target is at the time of `header`."""
+    message = Prediction(
+        header=header,
+        target_id=track.target_id,
+        state=int(track.observation.state),
+        confidence=track.observation.confidence,
+        age_s=found.age_s,
+        velocity=found.predicted.velocity,
+        covariance=found.predicted.covariance[:4, :4].ravel(),
+    )
+    set_box(message.bbox, found.predicted.box)
+    return message
+
+
+def point_at(
+    header: Header, track: Track, direction: Direction, error: tuple[float, float]
+) -> Bearing:
+    """In which direction a target is; `error` is that of the image, -1 to 1 in x and y."""
+    x, y, z = direction.ray.tolist()
+    return Bearing(
+        header=header,
+        target_id=track.target_id,
+        ray=Vector3(x=x, y=y, z=z),
+        azimuth=direction.azimuth,
+        elevation=direction.elevation,
+        covariance=direction.covariance.ravel(),
+        error_x=error[0],
+        error_y=error[1],
+        confidence=track.observation.confidence,
+    )
+
+
+def _turn(message: BoundingBox2D, outline: RotatedBox) -> None:
+    message.center.position.x = outline.cx
+    message.center.position.y = outline.cy
+    message.center.theta = outline.theta
+    message.size_x, message.size_y = outline.w, outline.h
 
 
 def set_box(message: BoundingBox2D, box: Box) -> None:
@@ -111,6 +187,11 @@ def checked_id(target_id: str) -> str:
 
 def is_zero(stamp: Time) -> bool:
     return stamp.sec == 0 and stamp.nanosec == 0
+
+
+def time_of(stamp_s: float) -> Time:
+    whole = math.floor(stamp_s)
+    return Time(sec=whole, nanosec=min(round(1e9 * (stamp_s - whole)), 999_999_999))
 
 
 def seconds(stamp: Time) -> float:

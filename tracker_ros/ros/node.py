@@ -1,29 +1,27 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node `tracker`: a camera in, the target's box in every frame out.
+"""The node `tracker`: a camera in, the targets' boxes in every frame out.
 
-An adapter between messages and `tracker_ros.tracking.Session`. The executor's thread only moves
-messages; a worker thread tracks in the newest frame; another draws the debug image.
+An adapter between messages and `tracker_ros.tracking`. The executor's thread only moves
+messages; a worker thread tracks in the newest frame; another draws the debug image. What comes
+in is in `inputs` and `ways_in`, how a target starts in `starting`, what goes out in `outputs`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 # Set before OpenCV is loaded: a compressed image must not claim more pixels than a camera has.
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(1 << 26))
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
@@ -31,84 +29,43 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException
-from rclpy.lifecycle import (
-    LifecycleNode,
-    LifecyclePublisher,
-    LifecycleState,
-    TransitionCallbackReturn,
-)
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.utilities import ok
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
-from vision_msgs.msg import Detection2D, Detection2DArray
+from vision_msgs.msg import BoundingBox2D
 
 from tracker_ros.geometry import Box
 from tracker_ros.geometry import Image as Pixels
 from tracker_ros.ros import parameters as node_parameters
 from tracker_ros.ros.debug_view import DebugView, View
-from tracker_ros.ros.images import (
-    ImageError,
-    decode_compressed,
-    find_cv_bridge,
-    to_bgr,
-    to_message,
-)
+from tracker_ros.ros.handover import Wanted
+from tracker_ros.ros.images import ImageError, find_cv_bridge
+from tracker_ros.ros.inputs import Arrival, Camera
 from tracker_ros.ros.log import python_log_in
-from tracker_ros.ros.messages import (
-    BOX_FAULT_CODES,
-    DetectionWriter,
-    RequestError,
-    box_of,
-    checked_id,
-    is_zero,
-    nanoseconds,
-    seconds,
-)
+from tracker_ros.ros.messages import RequestError, box_of, checked_id, set_box
+from tracker_ros.ros.outputs import Counts, Outputs
 from tracker_ros.ros.program import ros_program
-from tracker_ros.ros.qos import MatchedSubscription, QosOverrideError
+from tracker_ros.ros.qos import QosOverrideError
+from tracker_ros.ros.recorder import Recorder
+from tracker_ros.ros.starting import Started, StartRequest, refusal, start
 from tracker_ros.ros.timing import FrameTimes, StageTimes
+from tracker_ros.ros.ways_in import WaysIn
 from tracker_ros.ros.worker import NewestWins
-from tracker_ros.runtime.engine import EngineError, NotReadyError
+from tracker_ros.runtime.engine import EngineError
 from tracker_ros.runtime.package import PackageError
-from tracker_ros.trackers import TrackerError, create
-from tracker_ros.tracking import BoxError, Observation, Session, State
+from tracker_ros.trackers import Tracker, TrackerError, create
+from tracker_ros.tracking import Session, State
 from tracker_ros.tracking.heat import Explainer
-from tracker_ros.tracking.history import History, run_forward
-from tracker_ros_interfaces.msg import TrackerState
-from tracker_ros_interfaces.srv import InitTarget, StopTarget
+from tracker_ros.tracking.roster import Failure, Roster, Track
+from tracker_ros_interfaces.srv import InitTarget, StopTarget, TakeCandidate
 
 # A start that takes longer than this is answered as failed; networks need milliseconds.
 _START_TIMEOUT_S = 10.0
 _STATE_PERIOD_S = 1.0
-# A start in an older image runs forward to the newest within about this time.
-_CATCH_UP_S = 1.0
-# Stamps this far after the newest image are taken for it: they were made by hand, or by a clock
-# that is a little ahead.
-_AHEAD_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An image message, and when its callback had it (time.perf_counter, in seconds)."""
-
-    message: Image | CompressedImage
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """How a start went; `observation` is that of the image of the start."""
-
-    observation: Observation
-    words: str
-    frame_age_s: float
-    catch_up_frames: int
-    catch_up_s: float
-
 
 Transition = Callable[['TrackerNode', LifecycleState], TransitionCallbackReturn]
 
@@ -138,6 +95,7 @@ class TrackerNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._apply_parameters)
         # The services are there from the first moment: a client gets a reason, not silence.
         self.create_service(InitTarget, '~/init_target', self._on_init)
+        self.create_service(TakeCandidate, '~/take_candidate', self._on_take)
         self.create_service(StopTarget, '~/stop_target', self._on_stop)
         self.create_service(SetBool, '~/enable', self._on_enable)
         self._answer_wrong_transitions()
@@ -145,14 +103,11 @@ class TrackerNode(LifecycleNode):
         self._configured = ExitStack()
         self._activated = ExitStack()
         self._is_configured = self._is_active = False
-        self._newest: Arrival | None = None
-        self._newest_info: CameraInfo | None = None
-        self._history: History[Arrival] = History(0.0, 0)
         self._enabled = True
-        self._seen = 0
-        self._processed = 0
+        self._counts = Counts()
         self._dropped_before = 0
-        self._refused = 0
+        self._answered: Arrival | None = None
+        self._notes: list[str] = []
         self._times = StageTimes()
         self._said: set[str] = set()
 
@@ -167,27 +122,17 @@ class TrackerNode(LifecycleNode):
         except (PackageError, EngineError, TrackerError) as error:
             self.get_logger().error(f'model {parameters.model!r}: {error}')
             return TransitionCallbackReturn.FAILURE
-        self._session = Session(
-            tracker, parameters.thresholds(tracker.package.confidence), parameters.patience()
-        )
+        self._roster = Roster(tracker, self._new_session, parameters.max_targets)
         self._is_configured = True
-        self._configured.callback(self._forget_session)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        few = qos_profile_sensor_data.depth
-        self._detection_out = self._publisher(Detection2D, '~/detection', few)
-        self._detections_out = self._publisher(Detection2DArray, '~/detections', few)
-        self._state_out = self._publisher(TrackerState, '~/state', latched)
-        # Not latched, and lazy: a mask is made only while somebody subscribes.
-        self._mask_out = self._publisher(Image, '~/mask', few)
-        self._diagnostics_out = self._publisher(DiagnosticArray, '/diagnostics', 10)
+        self._configured.callback(self._forget_roster)
+        self._outputs = Outputs(self, lambda: self.parameters)
+        self._configured.callback(self._outputs.destroy)
         self._debug = DebugView(
             self, lambda: self.parameters, Explainer(tracker), self._on_debug_failure
         )
         self._configured.callback(self._debug.destroy)
-        self._writer = DetectionWriter()
-        self._state_message = TrackerState(model=parameters.model, runtime=tracker.runtime)
         self._times = StageTimes()
-        self._seen = self._processed = self._dropped_before = self._refused = 0
+        self._counts, self._dropped_before = Counts(), 0
         self.get_logger().info(f'model {parameters.model} on {tracker.runtime}')
         if tracker.rejected:
             self.get_logger().info(f'not used: {"; ".join(tracker.rejected)}')
@@ -201,41 +146,41 @@ class TrackerNode(LifecycleNode):
         """Subscribe to the camera and begin to work."""
         result = super().on_activate(state)
         self._activated.callback(super().on_deactivate, state)
+        self._record()
         self._worker = NewestWins('tracker', self._process, self._on_failure)
         self._activated.callback(self._leave_idle)
         self._worker.start()
         self._activated.callback(self._worker.stop)
-        compressed = self.parameters.image_transport == 'compressed'
         try:
-            self._images = MatchedSubscription(
+            self._camera = Camera(
                 self,
-                CompressedImage if compressed else Image,
-                'image_raw/compressed' if compressed else 'image_raw',
+                self.parameters,
                 self._on_image,
-                silent_after_s=self.parameters.image_timeout_s,
+                self._on_camera_info,
+                self.get_logger().warning,
             )
         except (QosOverrideError, ParameterException) as error:
             self.get_logger().error(str(error))
             self._activated.close()
             return TransitionCallbackReturn.FAILURE
-        self._activated.callback(self._images.destroy)
-        info = self.create_subscription(
-            CameraInfo, 'camera_info', self._on_camera_info, qos_profile_sensor_data
-        )
-        self._activated.callback(self.destroy_subscription, info)
+        self._activated.callback(self._camera.destroy)
+        self._ways_in = WaysIn(self, self)
+        self._activated.callback(self._ways_in.destroy)
         # Steady, so that it ticks with simulated time that stands still.
         ticker = self.create_timer(
             _STATE_PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._activated.callback(self.destroy_timer, ticker)
+        if self.parameters.prediction_rate_hz:
+            predictor = self.create_timer(1 / self.parameters.prediction_rate_hz, self._predict)
+            self._activated.callback(self.destroy_timer, predictor)
         self._is_active = True
-        self._limit_history()
         self._worker.call(self._publish_state)
         return result
 
     @_telling
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the camera and of the target."""
+        """Let go of the camera and of the targets."""
         self._activated.close()
         return TransitionCallbackReturn.SUCCESS
 
@@ -265,23 +210,38 @@ class TrackerNode(LifecycleNode):
             ending.callback(self._configured.close)
             ending.callback(self._activated.close)
 
-    def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> LifecyclePublisher:
-        publisher = self.create_lifecycle_publisher(kind, topic, qos)
-        self._configured.callback(self.destroy_lifecycle_publisher, publisher)
-        return publisher
+    def _new_session(self, tracker: Tracker) -> Session:
+        parameters = self.parameters
+        thresholds = parameters.thresholds(tracker.package.confidence)
+        return Session(tracker, thresholds, parameters.patience(), parameters.care())
 
-    def _forget_session(self) -> None:
+    def _record(self) -> None:
+        """Begin to keep what is seen and said, where that is wanted."""
+        recording = self.parameters.recording()
+        if recording is not None:
+            logger = self.get_logger()
+            # One caller each: rclpy remembers the severity that a line of code logs with.
+            recorder = Recorder(
+                recording, lambda text: logger.warning(text), lambda text: logger.info(text)
+            )
+            self._outputs.recorder = recorder
+            self._activated.callback(self._end_recording, recorder)
+
+    def _end_recording(self, recorder: Recorder) -> None:
+        self._outputs.recorder = None
+        recorder.close()
+
+    def _forget_roster(self) -> None:
         self._is_configured = False
-        self._session.tracker.close()
-        del self._session
+        self._roster.close()
+        del self._roster
 
     def _leave_idle(self) -> None:
         """The last state, for those who come later, when nothing works on images any more."""
         self._dropped_before += self._worker.replaced
         self._is_active = False
-        self._newest = self._newest_info = None
-        self._history.clear()
-        self._session.stop('the node is not active')
+        self._answered = None
+        self._roster.stop(reason='the node is not active')
         if self.context.ok():
             self._publish_state()
 
@@ -303,50 +263,46 @@ class TrackerNode(LifecycleNode):
 
     # -- messages in --------------------------------------------------------------------------
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        arrival = Arrival(message, time.perf_counter())
-        self._newest = arrival
-        self._seen += 1
-        if not is_zero(message.header.stamp):
-            self._history.add(nanoseconds(message.header.stamp), arrival, len(message.data))
+    def _on_image(self, arrival: Arrival) -> None:
+        self._counts.seen += 1
         if self._is_active and self._enabled:
             self._worker.offer(arrival)
 
-    def _limit_history(self) -> None:
-        self._history.longest_s = self.parameters.history_s
-        self._history.most_bytes = 10**6 * self.parameters.history_mb
-
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._newest_info = message
+        if self._outputs.recorder:
+            self._outputs.recorder.info(self.resolve_topic_name('camera_info'), message)
 
     def _on_init(
         self, request: InitTarget.Request, response: InitTarget.Response
     ) -> InitTarget.Response:
         try:
-            worker = self._ready(InitTarget.Response.NOT_READY)
-            if not self._enabled:
-                raise RequestError(
-                    InitTarget.Response.NOT_READY,
-                    'the node is paused; call ~/enable with data: true first',
-                )
-            # What can be refused at once is not kept waiting for the frame in work.
-            arrivals = self._frames_for(request)
-            target_id, box = checked_id(request.target_id), box_of(request.bbox)
-            started = _answer_of(worker, lambda: self._start(arrivals, box, target_id, request))
+            started = _result_of(
+                self.begin(request.header, request.bbox, request.target_id, request.text)
+            )
         except Exception as error:  # a caller gets an answer, whatever went wrong
-            response.success = False
-            response.code, response.message = _refusal(error, InitTarget.Response.TRACKER_FAILED)
-            self.get_logger().warning(f'init_target refused: {response.message}')
+            self._refuse(response, error, InitTarget.Response.TRACKER_FAILED, 'init_target')
             return response
-        response.success = True
-        response.code = InitTarget.Response.OK
-        response.target_id = started.observation.target_id
-        response.score = started.observation.score
-        response.message = started.words
-        response.frame_age_s = started.frame_age_s
+        self._accept(response, started)
         response.catch_up_frames = started.catch_up_frames
         response.catch_up_s = started.catch_up_s
-        self.get_logger().info(f'{response.target_id}: {response.message}')
+        set_box(response.bbox, started.box)
+        return response
+
+    def _on_take(
+        self, request: TakeCandidate.Request, response: TakeCandidate.Response
+    ) -> TakeCandidate.Response:
+        point = (request.point.x, request.point.y) if request.nearest else None
+        try:
+            self._ready(InitTarget.Response.NOT_READY)
+            header, candidate = self._ways_in.chosen(
+                Wanted(request.class_id, request.smallest_score, point)
+            )
+            started = _result_of(self.begin(header, candidate.bbox(), request.target_id))
+        except Exception as error:  # as in _on_init
+            self._refuse(response, error, InitTarget.Response.TRACKER_FAILED, 'take_candidate')
+            return response
+        self._accept(response, started)
+        response.class_id = candidate.class_id
         return response
 
     def _on_stop(
@@ -354,10 +310,10 @@ class TrackerNode(LifecycleNode):
     ) -> StopTarget.Response:
         try:
             worker = self._ready(StopTarget.Response.NOT_READY)
-            response.message = _answer_of(worker, lambda: self._stop(request.target_id))
+            response.message = _result_of(worker.call(lambda: self._stop(request.target_id)))
         except Exception as error:  # as in _on_init
             response.success = False
-            response.code, response.message = _refusal(error, StopTarget.Response.NOT_READY)
+            response.code, response.message = refusal(error, StopTarget.Response.NOT_READY)
             return response
         response.success = True
         response.code = StopTarget.Response.OK
@@ -373,6 +329,53 @@ class TrackerNode(LifecycleNode):
         response.message = 'tracking' if self._enabled else 'paused: the target is kept'
         return response
 
+    def begin(
+        self, header: Header, bbox: BoundingBox2D, target_id: str, text: str = ''
+    ) -> Future[Started]:
+        """Start a target in the image of `header`, before any further image is worked on.
+
+        Raises RequestError for what can be refused at once; the future has what comes later.
+        """
+        worker = self._ready(InitTarget.Response.NOT_READY)
+        if not self._enabled:
+            raise RequestError(
+                InitTarget.Response.NOT_READY,
+                'the node is paused; call ~/enable with data: true first',
+            )
+        frames = self._camera.frames_since(header)
+        if text and not self._roster.tracker.package.takes_text:
+            raise RequestError(
+                InitTarget.Response.TEXT_NOT_SUPPORTED,
+                f'the model {self.parameters.model!r} takes no text, but text is '
+                f'{text[:60]!r}; leave it empty or choose a model that does',
+            )
+        request = StartRequest(frames, box_of(bbox), checked_id(target_id), text, header.stamp)
+        return worker.call(lambda: self._start(request))
+
+    def help_find(self, header: Header, box: Box, target_id: str) -> Future[None]:
+        """Look at `box` first for a target that is lost. Raises RequestError as `begin`."""
+        worker = self._ready(InitTarget.Response.NOT_READY)
+        self._camera.frames_since(header)  # refuses what is too old to help
+        if target_id and self._roster.find(target_id) is None:
+            raise RequestError(
+                InitTarget.Response.INVALID_ID,
+                f'there is no target {target_id!r} to hint at; give the id of one that is '
+                'followed, or none for all',
+            )
+        return worker.call(lambda: self._roster.hint(box, target_id))
+
+    def hands_over(self) -> Wanted | None:
+        """Which candidate is to be followed as soon as it comes; None for none."""
+        parameters = self.parameters
+        if not parameters.handover_class or self._roster or not self._enabled:
+            return None
+        return Wanted(parameters.handover_class, parameters.handover_score)
+
+    def note(self, text: str) -> None:
+        """Say `text` once, in the state."""
+        self._notes.append(text)
+        self._worker.call(self._publish_state)
+
     def _ready(self, code: int) -> NewestWins[Arrival]:
         if not self._is_active:
             raise RequestError(
@@ -380,245 +383,158 @@ class TrackerNode(LifecycleNode):
             )
         return self._worker
 
-    def _frames_for(self, request: InitTarget.Request) -> list[Arrival]:
-        """The image that `request` starts in, and those that came since.
+    def _accept(self, response: Any, started: Started) -> None:
+        response.success = True
+        response.code = InitTarget.Response.OK
+        response.target_id = started.track.target_id
+        response.score = started.score
+        response.message = started.words
+        response.frame_age_s = started.frame_age_s
+        self.get_logger().info(f'{response.target_id}: {response.message}')
 
-        Raises RequestError for a request that cannot be met.
-        """
-        arrival = self._newest
-        if arrival is None:
-            raise RequestError(
-                InitTarget.Response.NO_IMAGE,
-                f"no image has come on '{self._images.topic}' yet; check that the camera runs "
-                'and that the topic is remapped to it',
-            )
-        header = arrival.message.header
-        if request.header.frame_id and request.header.frame_id != header.frame_id:
-            raise RequestError(
-                InitTarget.Response.WRONG_FRAME,
-                f'the box is in the frame {request.header.frame_id[:60]!r}, the images are in '
-                f'{header.frame_id[:60]!r}; leave frame_id empty or give that of the image',
-            )
-        if request.text and not self._session.tracker.package.takes_text:
-            raise RequestError(
-                InitTarget.Response.TEXT_NOT_SUPPORTED,
-                f'the model {self.parameters.model!r} takes no text, but text is '
-                f'{request.text[:60]!r}; leave it empty or choose a model that does',
-            )
-        if is_zero(request.header.stamp):
-            return [arrival]
-        return self._kept_since(request.header.stamp)
-
-    def _kept_since(self, stamp: Time) -> list[Arrival]:
-        history = self._history
-        kept = history.since(nanoseconds(stamp))
-        if not kept:
-            raise RequestError(
-                InitTarget.Response.NO_IMAGE,
-                'header.stamp names an image, but none is kept: history_s is '
-                f'{self.parameters.history_s:g}, history_mb {self.parameters.history_mb}, and '
-                'images need stamps; leave the stamp at zero to start in the newest image',
-            )
-        beside_s = 1e-9 * (nanoseconds(stamp) - kept[0].stamp_ns)
-        # A stamp that is not an image's own counts for the nearest one.
-        between_s = history.span_s / max(1, len(history) - 1)
-        if not -max(between_s, 1e-3) <= beside_s <= _AHEAD_S:
-            where = 'after the newest' if beside_s > 0 else 'before the oldest'
-            raise RequestError(
-                InitTarget.Response.NO_IMAGE,
-                f'header.stamp {seconds(stamp):.3f} is {abs(beside_s):.3f} s {where} '
-                f'image kept, of {len(history)} from '
-                f'the last {history.span_s:.3f} s; answer sooner, raise history_s '
-                f'({self.parameters.history_s:g}) and history_mb ({self.parameters.history_mb}), '
-                'or leave the stamp at zero to start in the newest image',
-            )
-        return [each.item for each in kept]
+    def _refuse(self, response: Any, error: Exception, otherwise: int, service: str) -> None:
+        response.success = False
+        response.code, response.message = refusal(error, otherwise)
+        self.get_logger().warning(f'{service} refused: {response.message}')
 
     # -- the worker's thread ------------------------------------------------------------------
 
     def _process(self, arrival: Arrival) -> None:
         """Answer one frame."""
         began_s = time.perf_counter()
-        session = self._session
-        following = session.observation.state is not State.IDLE
+        following = len(self._roster) > 0
         if not following and not self._debug.is_watched():
             return
-        pixels = self._pixels(arrival)
+        pixels = arrival.pixels()
         decoded_s = time.perf_counter()
         self._ask_for_extras()
-        observation = session.step(pixels) if following else session.observation
         if following:
-            self._publish(arrival, observation)
+            self._publish(arrival, pixels, self._roster.step(pixels, arrival.stamp_s))
             done_s = time.perf_counter()
             self._times.add(
                 FrameTimes(
                     waiting_s=began_s - arrival.at_s,
                     decoding_s=decoded_s - began_s,
-                    inference_s=session.tracker.inference_s,
+                    inference_s=self._inference_s(),
                     total_s=done_s - arrival.at_s,
                 )
             )
-        self._show(arrival, pixels, observation)
+        self._show(arrival, pixels)
 
-    def _start(
-        self, arrivals: list[Arrival], box: Box, target_id: str, request: InitTarget.Request
-    ) -> Started:
-        """Start in the first of `arrivals` and run forward to the last."""
-        first, last = arrivals[0], arrivals[-1]
+    def _start(self, request: StartRequest) -> Started:
+        """Start a target, and bring the others to the same image."""
+        self._ask_for_extras()
         try:
-            pixels = self._pixels(first)
-            self._ask_for_extras()
-            start = self._session.start(
-                pixels, box, target_id, request.text or None, self.parameters.smallest_box_px
+            started = start(
+                self._roster, request, self.parameters.smallest_box_px, self._refuse_image
             )
-        except BoxError as error:
-            raise RequestError(BOX_FAULT_CODES[error.fault], str(error)) from error
+        except RequestError:
+            raise
         except Exception:
             # A start that fails half-way leaves no target.
             self._publish_state()
             raise
-        began_s = time.perf_counter()
-        try:
-            count = run_forward(arrivals[1:], self._step_unseen, _CATCH_UP_S)
-            pixels = pixels if last is first else self._pixels(last)
-        except Exception as error:
-            self._session.stop(f'the start failed: {error}')
-            self._publish_state()
-            raise
-        took_s = time.perf_counter() - began_s if count else 0.0
-        self._worker.take()
-        self._publish(last, self._session.observation)
-        self._show(last, pixels, self._session.observation)
-        age_s = seconds(last.message.header.stamp) - seconds(first.message.header.stamp)
-        words = self._words_of_start(request, first, age_s, start)
-        if count:
-            words += f'; ran through {count} images in {took_s:.3f} s, to the newest'
-        return Started(start, words, age_s, count, took_s)
-
-    def _step_unseen(self, arrival: Arrival) -> None:
-        """Follow the target through an image that nobody waits for an answer to."""
-        try:
-            self._session.step(self._pixels(arrival))
-        except ImageError as error:
-            self._refused += 1
-            self._say_once(f'image refused: {error}')
-
-    def _words_of_start(
-        self,
-        request: InitTarget.Request,
-        arrival: Arrival,
-        age_s: float,
-        observation: Observation,
-    ) -> str:
-        assert observation.box is not None, 'a target starts where the caller says'
-        x, y, w, h = observation.box.xywh()
-        words = f'started at x={x:.1f} y={y:.1f} w={w:.1f} h={h:.1f}'
-        if not is_zero(request.header.stamp):
-            words += f' in the image of {age_s:.3f} s ago'
-            beside_s = seconds(request.header.stamp) - seconds(arrival.message.header.stamp)
-            if abs(beside_s) > 1e-6:
-                words += f', the nearest to the stamp, {abs(beside_s):.3f} s beside it'
-        if observation.score < self._session.thresholds.sure:
-            words += (
-                f'; the score is only {observation.score:.2f}: choose a tighter box if it fails'
-            )
-        return words
+        last = request.frames[-1]
+        waiting = self._worker.take()
+        if waiting is not None and waiting is not last:
+            self._worker.offer(waiting)
+        failures: list[Failure] = []
+        others = [track for track in self._roster if track is not started.track]
+        if others and self._answered is not last:
+            failures = self._roster.step_some(others, started.pixels, last.stamp_s)
+        self._publish(last, started.pixels, failures)
+        self._show(last, started.pixels)
+        return started
 
     def _stop(self, target_id: str) -> str:
-        current = self._session.observation
-        if current.state is State.IDLE:
+        names = ', '.join(repr(track.target_id) for track in self._roster)
+        if not names:
             raise RequestError(StopTarget.Response.NOT_TRACKING, 'there is no target to stop')
-        if target_id not in ('', current.target_id):
+        stopped = self._roster.stop(target_id, 'stopped on request')
+        if not stopped:
             raise RequestError(
                 StopTarget.Response.UNKNOWN_TARGET,
-                f'there is no target {target_id[:64]!r}; the current one is {current.target_id!r}',
+                f'there is no target {target_id[:64]!r}, but {names}',
             )
-        self._session.stop('stopped on request')
         self._publish_state()
-        return f'{current.target_id} stopped'
+        return f'{", ".join(stopped)} stopped'
 
-    def _pixels(self, arrival: Arrival) -> Pixels:
-        if isinstance(arrival.message, CompressedImage):
-            return decode_compressed(arrival.message)
-        return to_bgr(arrival.message)
-
-    def _publish(self, arrival: Arrival, observation: Observation) -> None:
-        self._processed += 1
-        header = arrival.message.header
-        outline = observation.outline if self.parameters.rotated_box else None
-        self._writer.write(header, observation, self.parameters.class_id, outline)
-        # Publishing costs a quarter of a millisecond, also where nobody listens.
-        if self._detection_out.get_subscription_count():
-            self._detection_out.publish(self._writer.detection)
-        if self._detections_out.get_subscription_count():
-            self._detections_out.publish(self._writer.array)
-        if observation.mask is not None and self._mask_out.get_subscription_count():
-            self._mask_out.publish(to_message(observation.mask, header, 'mono8'))
-        self._state_message.header = header
+    def _publish(self, arrival: Arrival, pixels: Pixels, failures: list[Failure]) -> None:
+        self._answered = arrival
+        for failure in failures:
+            self._tell_failure(failure)
+        if self._roster:
+            self._counts.processed += 1
+            if self._outputs.recorder:
+                self._outputs.recorder.image(self._camera.topic, arrival.message)
+            tracks, header = list(self._roster), arrival.header
+            self._outputs.publish_targets(header, tracks)
+            self._outputs.publish_bearings(header, tracks, pixels, self._camera.direction)
+            if not self.parameters.prediction_rate_hz:
+                self._predict()
         self._publish_state()
+
+    def _predict(self) -> None:
+        self._outputs.publish_predictions(list(self._roster))
 
     def _publish_state(self) -> None:
-        observation = self._session.observation
-        message = self._state_message
-        message.state = int(observation.state)
-        message.target_id = observation.target_id
-        message.score = observation.score
-        tracker = self._session.tracker
-        # Both change when an engine that was built meanwhile takes over.
-        message.runtime = tracker.runtime
-        message.reason = '; '.join(filter(None, (observation.reason, tracker.note)))
-        message.enabled = self._enabled
-        message.frame_age_s = self._age_s(message.header)
-        message.frames_seen = self._seen
-        message.frames_dropped = self._dropped()
-        message.frames_processed = self._processed
-        self._state_out.publish(message)
-
-    def _dropped(self) -> int:
-        return self._dropped_before + (self._worker.replaced if self._is_active else 0)
-
-    def _age_s(self, header: Header) -> float:
-        now = self.get_clock().now()
-        # Simulated time is 0 until the first message on /clock.
-        if is_zero(header.stamp) or now.nanoseconds == 0:
-            return math.nan
-        return 1e-9 * now.nanoseconds - seconds(header.stamp)
+        notes, self._notes = self._notes, []
+        self._counts.dropped = self._dropped_before
+        if self._is_active:
+            self._counts.dropped += self._worker.replaced
+        self._outputs.publish_state(self._roster, self._counts, self._enabled, notes)
 
     def _ask_for_extras(self) -> None:
         """What costs time is had only while somebody wants it."""
-        parameters, tracker = self.parameters, self._session.tracker
+        parameters, outputs = self.parameters, self._outputs
         is_shown = parameters.debug_overlay != 'none' and self._debug.is_watched()
-        tracker.keeps_insight = is_shown
         wants_mask = (
-            self._mask_out.get_subscription_count() > 0
+            outputs.wants_masks
             or parameters.rotated_box
             or (is_shown and parameters.debug_overlay == 'mask')
         )
-        tracker.wants_mask = wants_mask and tracker.gives_mask
-        if wants_mask and not tracker.gives_mask:
+        for session in self._roster.sessions:
+            tracker = session.tracker
+            tracker.keeps_insight = is_shown
+            tracker.wants_mask = wants_mask and tracker.gives_mask
+        if wants_mask and not self._roster.tracker.gives_mask:
             self._say_once(
                 f'the model {parameters.model!r} gives no masks: ~/mask stays silent and boxes '
                 'upright; choose one that does, such as siamattn'
             )
 
-    def _show(self, arrival: Arrival, pixels: Pixels, observation: Observation) -> None:
+    def _inference_s(self) -> float:
+        return sum(track.session.tracker.inference_s for track in self._roster)
+
+    def _show(self, arrival: Arrival, pixels: Pixels) -> None:
         if self._debug.is_watched():
-            note = f'{self.parameters.model}  {1e3 * self._session.tracker.inference_s:.1f} ms'
-            insight = self._session.tracker.insight
-            self._debug.show(View(arrival.message.header, pixels, observation, note, insight))
+            note = f'{self.parameters.model}  {1e3 * self._inference_s():.1f} ms'
+            self._debug.show(View.of(arrival.header, pixels, self._roster, note))
 
     def _on_failure(self, error: Exception) -> None:
         """A frame could not be answered: say why once, and go on with the next."""
         if not self.context.ok():
             return  # Ctrl-C has ended the context under this thread: nothing can be published
-        self._refused += 1
         if isinstance(error, ImageError):
-            self._say_once(f'image refused: {error}')
+            self._refuse_image(error)
             return
-        # A tracker that fails on an image must not take the node with it.
+        # What fails outside of the trackers must not take the node with it either.
+        self._counts.refused += 1
         self._say_once(f'the tracker failed: {type(error).__name__}: {error}')
-        self._session.stop(f'the tracker failed: {error}')
+        self._roster.stop(reason=f'the tracker failed: {error}')
         self._publish_state()
+
+    def _tell_failure(self, failure: Failure) -> None:
+        """A target is given up; the others, if there are any, go on."""
+        self._counts.refused += 1
+        error = failure.error
+        self._say_once(f'{failure.target_id}: the tracker failed: {type(error).__name__}: {error}')
+        if self._roster:
+            self._notes.append(f'{failure.target_id}: the tracker failed: {error}')
+
+    def _refuse_image(self, error: ImageError) -> None:
+        self._counts.refused += 1
+        self._say_once(f'image refused: {error}')
 
     def _on_debug_failure(self, error: Exception) -> None:
         if self.context.ok():
@@ -633,48 +549,66 @@ class TrackerNode(LifecycleNode):
     # -- once a second ------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        warning = self._images.silence_warning()
+        warning = self._camera.silence_warning()
         if warning:
             self.get_logger().warning(warning)
         self._worker.call(self._publish_state)
-        self._diagnostics_out.publish(self._diagnosis())
+        self._outputs.diagnostics.publish(self._diagnosis())
 
     def _diagnosis(self) -> DiagnosticArray:
-        observation = self._session.observation
-        if self._newest is None:
-            level, words = DiagnosticStatus.WARN, f"no image on '{self._images.topic}'"
-        elif observation.state in (State.UNCERTAIN, State.LOST):
-            level, words = DiagnosticStatus.WARN, f'{observation.state.name}: {observation.reason}'
-        else:
-            level, words = DiagnosticStatus.OK, observation.state.name
-        info = self._newest_info
+        camera, tracker, tracks = self._camera, self._roster.tracker, list(self._roster)
+        level, words = self._verdict(tracks)
+        info, history, first = camera.info, camera.history, self._roster.first
         values = {
             'model': self.parameters.model,
-            'runtime': self._session.tracker.runtime,
-            'runtime note': self._session.tracker.note,
-            'runtimes not used': '; '.join(self._session.tracker.rejected),
-            'target': observation.target_id,
-            'score': f'{observation.score:.3f}',
+            'runtime': tracker.runtime,
+            'runtime note': tracker.note,
+            'runtimes not used': '; '.join(tracker.rejected),
+            'target': ', '.join(track.target_id for track in tracks),
+            'score': f'{first.score:.3f}',
+            'confidence': f'{first.confidence:.3f}',
             'enabled': self._enabled,
-            'frames seen': self._seen,
-            'frames processed': self._processed,
-            'frames dropped': self._dropped(),
-            'frames refused': self._refused,
-            'images kept': f'{len(self._history)} in {self._history.span_s:.2f} s, '
-            f'{1e-6 * self._history.size_bytes:.0f} MB',
+            'frames seen': self._counts.seen,
+            'frames processed': self._counts.processed,
+            'frames dropped': self._counts.dropped,
+            'frames refused': self._counts.refused,
+            'messages refused': self._ways_in.complaints.count,
+            'images kept': f'{len(history)} in {history.span_s:.2f} s, '
+            f'{1e-6 * history.size_bytes:.0f} MB',
             'camera_info': f'{info.width} x {info.height}' if info else 'none',
+            **self._recorded(),
             **self._times.summary(),
         }
         status = DiagnosticStatus(
             level=level,
             name=f'{self.get_fully_qualified_name()}: tracking',
             message=words,
-            hardware_id=self._session.tracker.runtime,
+            hardware_id=tracker.runtime,
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         return array
+
+    def _recorded(self) -> dict[str, int]:
+        recorder = self._outputs.recorder
+        return {'messages not recorded': recorder.left_out} if recorder else {}
+
+    def _verdict(self, tracks: list[Track]) -> tuple[bytes, str]:
+        """Level and words of the diagnosis."""
+        if self._camera.newest is None:
+            return DiagnosticStatus.WARN, f"no image on '{self._camera.topic}'"
+        worrying = [
+            track for track in tracks if track.observation.state in (State.UNCERTAIN, State.LOST)
+        ]
+        if not worrying:
+            return DiagnosticStatus.OK, self._roster.first.state.name
+        names = [f'{track.target_id}: ' if len(tracks) > 1 else '' for track in worrying]
+        words = [
+            f'{name}{track.observation.state.name}: {track.observation.reason}'
+            for name, track in zip(names, worrying, strict=True)
+        ]
+        return DiagnosticStatus.WARN, '; '.join(words)
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -700,13 +634,13 @@ class TrackerNode(LifecycleNode):
     def _apply_parameters(self, _changed: list[Parameter]) -> None:
         self.parameters = parameters = node_parameters.read(self)
         if self._is_active:
-            self._images.silent_after_s = parameters.image_timeout_s
-            self._limit_history()
+            self._camera.configure(parameters)
         if self._is_configured:
-            self._session.configure(
-                parameters.thresholds(self._session.tracker.package.confidence),
-                parameters.patience(),
-            )
+            confidence = self._roster.tracker.package.confidence
+            for session in self._roster.sessions:
+                session.configure(
+                    parameters.thresholds(confidence), parameters.patience(), parameters.care()
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -756,9 +690,8 @@ def _spin(executor: Executor, node: TrackerNode) -> None:
                 node.get_logger().error(f'a callback failed: {type(error).__name__}: {error}')
 
 
-def _answer_of(worker: NewestWins[Arrival], task: Callable[[], Any]) -> Any:
-    """What `task` gives in the worker's thread. Raises what it raises, or TrackerError."""
-    future = worker.call(task)
+def _result_of(future: Future[Any]) -> Any:
+    """What a task of the worker gives. Raises what it raises, or TrackerError."""
     try:
         return future.result(_START_TIMEOUT_S)
     except CancelledError:
@@ -768,17 +701,6 @@ def _answer_of(worker: NewestWins[Arrival], task: Callable[[], Any]) -> Any:
         raise TrackerError(
             f'the tracker was busy for {_START_TIMEOUT_S:g} s; call again'
         ) from None
-
-
-def _refusal(error: Exception, otherwise: int) -> tuple[int, str]:
-    """Code and words of the answer to a request that raised `error`."""
-    if isinstance(error, RequestError):
-        return error.code, str(error)
-    if isinstance(error, NotReadyError):
-        return InitTarget.Response.NOT_READY, str(error)
-    if isinstance(error, TrackerError | EngineError | ImageError):
-        return otherwise, str(error)
-    return otherwise, f'{type(error).__name__}: {error}'
 
 
 if __name__ == '__main__':

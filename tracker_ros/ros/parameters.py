@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,9 +17,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from tracker_ros.resources import share_path
+from tracker_ros.ros.recorder import Recording
 from tracker_ros.runtime.engine import RUNTIMES
 from tracker_ros.tracking import Patience, Thresholds
 from tracker_ros.tracking.heat import LAYERS
+from tracker_ros.tracking.recovery import Care
 
 
 def _parameter(
@@ -66,19 +69,64 @@ class Parameters:
     smallest_box_px: float = _parameter(
         'smallest side of a box that a target may start with [px]', 1.0, 1000.0
     )
+    max_targets: int = _parameter(
+        'targets followed at once; with 1 a new target takes the place of the old one',
+        1,
+        64,
+        fixed=True,
+    )
+    handover_class: str = _parameter(
+        'class of ~/candidates that is followed by itself while there is no target; empty: none'
+    )
+    handover_score: float = _parameter(
+        'smallest score of a candidate that is followed by itself', 0.0, 1.0
+    )
     rotated_box: bool = _parameter(
         'detections with the smallest box around the mask, at any angle, of models that give masks'
     )
     class_id: str = _parameter("class_id of the detections' hypotheses")
     score_lost: float = _parameter(
-        'score in [0, 1] below which a frame says lost; negative: as the model says', -1.0, 1.0
+        'confidence in [0, 1] below which a frame says lost; negative: as the model says',
+        -1.0,
+        1.0,
     )
     score_sure: float = _parameter(
-        'score in [0, 1] from which a frame says tracked; negative: as the model says', -1.0, 1.0
+        'confidence in [0, 1] from which a frame says tracked; negative: as the model says',
+        -1.0,
+        1.0,
     )
     uncertain_after_frames: int = _parameter('frames in a row until UNCERTAIN', 1, 1000)
     lost_after_frames: int = _parameter('frames in a row until LOST', 1, 1000)
     sure_after_frames: int = _parameter('frames in a row until TRACKING again', 1, 1000)
+    search_when_lost: bool = _parameter('look for a target in doubt in all of the image')
+    search_time_share: float = _parameter(
+        'part of the time between two images that tracking and searching may take together',
+        0.05,
+        1.0,
+    )
+    search_most_looks: int = _parameter('places looked at in an image, at most', 1, 64)
+    camera_motion: bool = _parameter(
+        'measure the motion of the camera, so that expected places stay with the scene'
+    )
+    prediction_rate_hz: float = _parameter(
+        '~/prediction for the time of sending, so often; 0: with each image [Hz]',
+        0.0,
+        1000.0,
+        fixed=True,
+    )
+    record_dir: str = _parameter(
+        'folder for recordings of what was before and after a loss; empty: none', fixed=True
+    )
+    record_before_s: float = _parameter(
+        'time before a loss that is recorded [s]', 0.0, 600.0, fixed=True
+    )
+    record_after_s: float = _parameter(
+        'time after a loss that is recorded [s]', 0.0, 600.0, fixed=True
+    )
+    record_images: bool = _parameter('record the images too, as JPEG', fixed=True)
+    record_mb: int = _parameter(
+        'most that all recordings in the folder may take [MB]', 1, 10**6, fixed=True
+    )
     debug_scale: float = _parameter('size of the debug image / size of the image', 0.05, 1.0)
     debug_jpeg_quality: int = _parameter('JPEG quality of debug_image/compressed', 1, 100)
     debug_overlay: str = _parameter(
@@ -99,6 +147,26 @@ class Parameters:
         lost = self.score_lost if self.score_lost >= 0 else of_model['lost']
         sure = self.score_sure if self.score_sure >= 0 else max(lost, of_model['sure'])
         return Thresholds(min(lost, sure), sure)
+
+    def care(self) -> Care:
+        return Care(
+            search=self.search_when_lost,
+            time_share=self.search_time_share,
+            most_looks=self.search_most_looks,
+            camera_motion=self.camera_motion,
+        )
+
+    def recording(self) -> Recording | None:
+        """What is recorded, and where; None for nothing."""
+        if not self.record_dir:
+            return None
+        return Recording(
+            Path(self.record_dir).expanduser(),
+            self.record_before_s,
+            self.record_after_s,
+            self.record_images,
+            self.record_mb,
+        )
 
     def patience(self) -> Patience:
         return Patience(
