@@ -8,13 +8,18 @@ import argparse
 import functools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracker_ros.runtime.package import ModelPackage
+
+from tracker_ros.cli import calibrate
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb and its own verbs."""
     parser = subparsers.add_parser(
-        'models', help='list, fetch, import, convert, quantize and verify models'
+        'models', help='list, fetch, import, convert, quantize, calibrate and verify models'
     )
     actions = parser.add_subparsers(required=True, metavar='ACTION')
 
@@ -47,9 +52,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     converting.set_defaults(run=_convert)
 
     _add_quantize(actions)
+    calibrate.add_action(actions)
 
-    verifying = actions.add_parser('verify', help='check the files of models against sha256')
+    verifying = actions.add_parser(
+        'verify',
+        help='check the files of models against sha256, and inference libraries against another',
+    )
     verifying.add_argument('names', nargs='*', metavar='NAME', help='default: all')
+    verifying.add_argument(
+        '--files-only', action='store_true', help='run nothing, check the files alone'
+    )
     verifying.set_defaults(run=_verify)
 
 
@@ -122,6 +134,7 @@ def _fetch(options: argparse.Namespace) -> int:
     from tracker_ros.runtime import store
     from tracker_ros.runtime.package import PackageError
 
+    code = 0
     for name in options.names:
         try:
             package = store.describe(name)
@@ -134,11 +147,11 @@ def _fetch(options: argparse.Namespace) -> int:
                     total=published.size_bytes, unit='B', unit_scale=True, desc=published.name
                 ) as bar:
                     store.fetch(published, functools.partial(_advance, bar))
-            _install(name)
+            code = max(code, _install(name))
         except (PackageError, ImportError, OSError) as error:
             print(f'{name}: {error}', file=sys.stderr)
             return 1
-    return 0
+    return code
 
 
 def _advance(bar: Any, done: int, _total: int) -> None:
@@ -166,7 +179,7 @@ def _import(options: argparse.Namespace) -> int:
             print(f'{name}: still needs {", ".join(item.name for item in missing)}')
             continue
         try:
-            _install(name)
+            code = max(code, _install(name))
         except (PackageError, ImportError, OSError) as error:
             print(f'{name}: {error}', file=sys.stderr)
             code = 1
@@ -191,7 +204,7 @@ def _convert(options: argparse.Namespace) -> int:
         print(f'tracker_ros models convert: {error}', file=sys.stderr)
         return 1
     print(f'{package.name}: {package.summary}, ready in {package.folder}')
-    return 0
+    return _compare(package)
 
 
 def _quantize(options: argparse.Namespace) -> int:
@@ -217,15 +230,15 @@ def _quantize(options: argparse.Namespace) -> int:
 
     try:
         package = store.find(options.name)
-        calibrate = read_sequences(options.calibrate) if options.calibrate else []
+        fitted = read_sequences(options.calibrate) if options.calibrate else []
         if options.check:
             check = read_sequences(options.check)
         else:
-            check = calibrate[2::3]
-            calibrate = [clip for clip in calibrate if clip not in check]
+            check = fitted[2::3]
+            fitted = [clip for clip in fitted if clip not in check]
         name = options.new_name or f'{package.name}-{options.precision}'
         folder = options.output or package.folder.with_name(name)
-        plan = Plan(options.precision, calibrate, check, options.frames)
+        plan = Plan(options.precision, fitted, check, options.frames)
         with tqdm(disable=not sys.stderr.isatty(), leave=False) as bar:
             made = quantize(package, plan, name, folder, options.force, advance)
     except (PackageError, EngineError, SequenceError, TrackerError, OSError) as error:
@@ -239,15 +252,32 @@ def _quantize(options: argparse.Namespace) -> int:
     for what in ('box_px', 'iou', 'score'):
         print(f'  {what:7}', *(f'{key} {value:g}' for key, value in record[what].items()))
     print(f'{made.name}: ready in {made.folder}')
-    return 0
+    return _compare(made)
 
 
-def _install(name: str) -> None:
+def _install(name: str) -> int:
+    """Make the package of files that are here; an exit code."""
     from tracker_ros.export.published import assemble
     from tracker_ros.runtime import store
 
     package = store.install(name, assemble)
     print(f'{name}: ready in {package.folder}')
+    return _compare(package)
+
+
+def _compare(package: ModelPackage) -> int:
+    """Let the libraries of this machine answer alike; an exit code."""
+    from tracker_ros.runtime.agreement import compare_libraries
+    from tracker_ros.runtime.engine import EngineError
+
+    try:
+        found = compare_libraries(package)
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if found is not None:
+        print(f'{package.name}: {found}')
+    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -265,4 +295,6 @@ def _verify(options: argparse.Namespace) -> int:
             continue
         files = len(package.graphs) + len(package.files)
         print(f'{name}: {f"{files} files as they should be" if files else "no files here"}')
+        if not options.files_only and package.is_complete:
+            code = max(code, _compare(package))
     return code

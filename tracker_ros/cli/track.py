@@ -55,9 +55,12 @@ def run(options: argparse.Namespace) -> int:
     from tracker_ros.runtime.package import PackageError
     from tracker_ros.trackers import TrackerError, create
     from tracker_ros.tracking import BoxError, Session
+    from tracker_ros.tracking.confidence import remark_on
 
     try:
         session = Session(create(options.model, options.runtime))
+        if remark := remark_on(session.tracker.package):
+            print(remark, file=sys.stderr)
         if options.text and not session.tracker.package.takes_text:
             raise TrackerError(f'{options.model} takes no text; leave --text out')
         with ExitStack() as stack:

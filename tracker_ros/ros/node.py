@@ -59,6 +59,7 @@ from tracker_ros.runtime.engine import EngineError
 from tracker_ros.runtime.package import PackageError
 from tracker_ros.trackers import Tracker, TrackerError, create
 from tracker_ros.tracking import Session, State
+from tracker_ros.tracking.confidence import remark_on
 from tracker_ros.tracking.heat import Explainer
 from tracker_ros.tracking.roster import Failure, Roster, Track
 from tracker_ros_interfaces.srv import InitTarget, StopTarget, TakeCandidate
@@ -136,6 +137,9 @@ class TrackerNode(LifecycleNode):
         self.get_logger().info(f'model {parameters.model} on {tracker.runtime}')
         if tracker.rejected:
             self.get_logger().info(f'not used: {"; ".join(tracker.rejected)}')
+        remark = remark_on(tracker.package)
+        if remark:
+            self.get_logger().info(remark)
         bridge = find_cv_bridge()
         if bridge.bridge is None:
             self.get_logger().info(bridge.finding)
