@@ -6,6 +6,7 @@ import json
 import sys
 
 import cv2
+import fakes
 import numpy as np
 import pytest
 
@@ -59,6 +60,21 @@ def test_peers_run_beside_and_those_without_weights_say_why(data, capsys):
     assert sorted(names) == ['opencv_csrt', 'opencv_kcf', 'opencv_mil']
     assert 'skipped: opencv_vit: the weights' in captured.err
     assert 'skipped: opencv_nano: the weights' in captured.err
+
+
+def test_models_run_with_the_life_of_their_target_beside_them(data, tmp_path, capsys):
+    package = str(fakes.make_package(tmp_path / 'fake'))
+    path = tmp_path / 'eval.json'
+    arguments = ['eval', str(data), '--model', f'{package},opencv_kcf', '--life', '--quiet']
+    assert main([*arguments, '--json', str(path)]) == 0
+    trackers = json.loads(path.read_text())['trackers']
+    assert list(trackers) == [package, 'opencv_kcf', f'{package}+life']
+    assert capsys.readouterr().err == ''
+
+
+def test_a_model_may_be_named_with_the_life_of_its_target_alone(data, capsys):
+    assert main(['eval', str(data), '--model', 'csrt+life', '--quiet']) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ['csrt+life']
 
 
 def test_a_broken_sequence_is_left_out_and_told_by_the_exit_code(data, capsys):
@@ -115,3 +131,19 @@ def test_without_ros_only_the_part_through_the_node_fails(data, capsys, monkeypa
     captured = capsys.readouterr()
     assert 'csrt' in captured.out
     assert 'failed: the node on all sequences: needs ROS 2' in captured.err
+
+
+def test_a_report_is_written_and_the_next_run_takes_what_is_there(data, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+    command = ['eval', str(data), '--model', 'csrt', '--report', str(out), '--quiet']
+    assert main(command) == 0
+    assert 'csrt' in (out / 'index.html').read_text()
+    assert len((out / 'boxes' / 'csrt' / 'square.txt').read_text().splitlines()) == 8
+    first = json.loads((out / 'results.json').read_text())
+    low, high = first['trackers']['csrt']['intervals']['auc']
+    assert low <= first['trackers']['csrt']['auc'] + 1e-4
+    assert high >= first['trackers']['csrt']['auc'] - 1e-4
+    # Would a second run track again, it would fail here.
+    monkeypatch.setattr('tracker_ros.evaluation.one_pass.run', None)
+    assert main(command) == 0
+    assert json.loads((out / 'results.json').read_text()) == first

@@ -104,11 +104,45 @@ def test_absent_frames_are_not_scored():
 
 def test_average_overlap_is_taken_inside_the_image():
     # Outside the image the boxes differ, inside it they are the same 10 x 10.
-    truth = boxes([0, 0, 10, 10], [-90, 0, 100, 10])
-    predicted = boxes([0, 0, 10, 10], [-10, 0, 20, 10])
+    truth = boxes([0, 0, 10, 10], [90, 0, 100, 10])
+    predicted = boxes([0, 0, 10, 10], [90, 0, 20, 10])
     scores = metrics.score_sequence(predicted, truth, (100, 100))
     assert scores.ao == pytest.approx(1.0)
     assert scores.success_curve[5] == 0.5
+
+
+def test_a_box_that_begins_outside_moves_in_as_in_got10ks_toolkit():
+    clipped = metrics.clip_boxes(boxes([-30, 5, 40, 10], [90, 95, 40, 10]), (100, 100))
+    assert clipped.tolist() == [[0, 5, 40, 10], [90, 95, 10, 5]]
+
+
+def test_interval_of_equal_sequences_has_no_width():
+    assert metrics.bootstrap_interval(np.full(7, 0.25)) == pytest.approx((0.25, 0.25))
+
+
+def test_interval_covers_the_mean_narrows_with_sequences_and_repeats():
+    few = np.random.default_rng(0).uniform(0, 1, 10)
+    many = np.tile(few, 20)
+    low, high = metrics.bootstrap_interval(few)
+    assert low < few.mean() < high
+    # The normal distribution's 1.96 standard errors; 10 values are close to it already.
+    assert high - low == pytest.approx(2 * 1.96 * few.std() / np.sqrt(10), rel=0.1)
+    narrow = metrics.bootstrap_interval(many)
+    assert narrow[1] - narrow[0] < (high - low) / 3
+    assert metrics.bootstrap_interval(few) == (low, high)
+    assert np.isnan(metrics.bootstrap_interval(np.array([]))).all()
+
+
+def test_intervals_hold_the_scores_of_the_set():
+    errors = [
+        metrics.errors_of(*shifted(count, share), SIZE)
+        for count, share in [(5, 0.0), (9, 0.3), (30, 0.6), (4, 0.1)]
+    ]
+    scores = metrics.mean_scores(errors)
+    found = metrics.intervals(errors)
+    assert set(found) == {'auc', 'precision', 'normalised_precision', 'ao', 'sr50', 'sr75'}
+    for name, (low, high) in found.items():
+        assert low <= getattr(scores, name) <= high
 
 
 def test_a_single_frame_has_no_average_overlap():

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One-pass evaluation with trackers whose scores are known beforehand."""
 
+import dataclasses
 import functools
 import json
 import os
 import threading
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -209,3 +211,67 @@ def test_an_abandoned_read_ahead_ends_its_thread():
     assert set(threading.enumerate()) - threads
     ahead.close()
     assert not set(threading.enumerate()) - threads
+
+
+class Clock:
+    """Time that only a tracker's work moves."""
+
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class Slow(Oracle):
+    """Takes a given time for each step, and a second for the start."""
+
+    def __init__(self, clock, steps_s):
+        self.clock = clock
+        self.steps_s = iter(steps_s)
+
+    def start(self, image, box, text=None):
+        super().start(image, box, text)
+        self.clock.now_s += 1.0
+
+    def step(self, image):
+        self.clock.now_s += next(self.steps_s)
+        return super().step(image)
+
+
+@pytest.mark.parametrize(
+    ('steps_s', 'seen'),
+    [
+        ([0.09] * 4, [0, 1, 2, 3, 4]),  # faster than the frames
+        ([0.16] * 4, [0, 1, 2, 4]),  # 1 ends at 0.26 s and 2 at 0.42 s, when 4 is there
+        ([0.25] * 4, [0, 1, 3]),
+        ([0.35] * 4, [0, 1, 4]),
+        ([9.0] * 4, [0, 1]),
+    ],
+)
+def test_in_real_time_a_busy_tracker_misses_frames(sequences, steps_s, seen):
+    clock = Clock()
+    sequence = sequences[0]
+    found = one_pass.run(Slow(clock, steps_s), 'slow', sequence, real_time_hz=10.0, clock=clock)
+    assert [index for index, spent in enumerate(found.times_s) if not np.isnan(spent)] == seen
+    assert found.dropped == len(sequence) - len(seen)
+    for index in range(len(sequence)):
+        newest = max(number for number in seen if number <= index)
+        assert found.boxes[index].tolist() == sequence.truth[newest].tolist()
+
+
+class Reader(Oracle):
+    """Takes a sentence."""
+
+    package = SimpleNamespace(takes_text=True)
+
+    def start(self, image, box, text=None):
+        self.text = text
+
+
+def test_a_sentence_goes_to_trackers_that_take_one(sequences):
+    described = dataclasses.replace(sequences[0], text='a dull square')
+    reader = Reader()
+    one_pass.run(reader, 'reader', described)
+    assert reader.text == 'a dull square'
+    one_pass.run(Oracle(), 'oracle', described)

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tracker_ros.evaluation.datasets import Dataset
+    from tracker_ros.evaluation.kept import KeptRuns
     from tracker_ros.evaluation.one_pass import Failure, OnePassTracker, Run
     from tracker_ros.evaluation.sequences import Sequence, SequenceError
     from tracker_ros.ros.replay import Replay
+
+
+LIFE = '+life'
+"""At the end of a model's name: with the life of its target."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,14 +39,30 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'data',
         type=Path,
         metavar='DATA',
-        help='a sequence (video.mp4, img/ or images/, and groundtruth.txt), or a folder of them',
+        help='a benchmark as it is downloaded (OTB, UAV123, LaSOT, GOT-10k, TrackingNet, TNL2K, '
+        'DTB70), a sequence (video.mp4, img/ or images/, and groundtruth.txt), or a folder of '
+        'them',
+    )
+    parser.add_argument(
+        '--benchmark',
+        default='auto',
+        metavar='NAME',
+        help='which benchmark DATA is, where its folders do not tell: otb, uav123, lasot, '
+        'lasot_ext, got10k, trackingnet, tnl2k, dtb70 or plain (default: auto)',
     )
     parser.add_argument(
         '--model',
         default='',
         metavar='A,B',
         help='models to run: names of `tracker_ros models list`, folders of model packages, or '
-        'opencv_csrt, opencv_kcf, opencv_mil, opencv_vit, opencv_nano',
+        'opencv_csrt, opencv_kcf, opencv_mil, opencv_vit, opencv_nano; NAME+life is the model '
+        'with the life of its target',
+    )
+    parser.add_argument(
+        '--life',
+        action='store_true',
+        help='also run each model with the life of its target, as the node does: confidence, '
+        'motion, loss and recovery; while the target is lost its last box stands in',
     )
     parser.add_argument(
         '--peers',
@@ -60,6 +82,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         '--per-sequence', action='store_true', help='also print the scores of each sequence'
+    )
+    parser.add_argument(
+        '--report',
+        type=Path,
+        metavar='DIR',
+        help='write here: index.html (curves, attributes, worst frames), results.json, the boxes '
+        "as text in the benchmark's own form, and each run the moment it ends; the same command "
+        'after a kill goes on where it was',
+    )
+    parser.add_argument(
+        '--real-time',
+        type=_positive_float,
+        metavar='HZ',
+        help='frames come at this rate, and those that come while a tracker is busy are not seen',
     )
     parser.add_argument(
         '--json', type=Path, metavar='FILE', help='write all scores, curves, boxes and times here'
@@ -90,12 +126,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit code."""
     from tracker_ros.evaluation import report
+    from tracker_ros.evaluation.datasets import read_dataset
     from tracker_ros.evaluation.one_pass import TRACKER_ERRORS, evaluate
-    from tracker_ros.evaluation.sequences import SequenceError, read_sequences
+    from tracker_ros.evaluation.sequences import SequenceError
 
     problems: list[SequenceError] = []
     try:
-        sequences = read_sequences(args.data, problems)
+        dataset = read_dataset(args.data, problems, args.benchmark)
+        sequences = dataset.sequences
         models = [name.strip() for name in args.model.split(',') if name.strip()]
         for name in models:
             _prepare(name, args.weights, args.runtime)
@@ -104,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for problem in problems:
         print(f'left out: {problem}', file=sys.stderr)
+    if args.life:
+        models += [f'{name}{LIFE}' for name in models if _can_have_life(name)]
     trackers = [*models, *(_available_peers(args.weights) if args.peers else [])]
     if not trackers or not sequences:
         print('tracker_ros eval: nothing to run: give --model NAME[,NAME...]', file=sys.stderr)
@@ -116,8 +156,17 @@ def run(args: argparse.Namespace) -> int:
         make_tracker, weights=args.weights, runtime=args.runtime, threads=threads
     )
     runs, failures = evaluate(
-        dict.fromkeys(trackers), sequences, make, jobs=args.jobs, progress=progress
+        dict.fromkeys(trackers),
+        sequences,
+        make,
+        jobs=args.jobs,
+        progress=progress,
+        real_time_hz=args.real_time,
+        results=_kept_runs(args, trackers),
     )
+    if args.report is not None:
+        _write_submissions(args.report, runs, dataset)
+    runs = [run for run in runs if not run.sequence.withheld]
     _print_runs(runs, args.per_sequence)
     result = report.as_dict(runs, failures)
     if args.through_ros:
@@ -127,21 +176,54 @@ def run(args: argparse.Namespace) -> int:
         print(
             f'failed: {failure.tracker} on {failure.sequence}: {failure.reason}', file=sys.stderr
         )
+    result = {'data': str(args.data), 'problems': [*map(str, problems)], **result}
     if args.json is not None:
-        _write_json(
-            args.json, {'data': str(args.data), 'problems': [*map(str, problems)], **result}
-        )
+        _write_json(args.json, result)
+    if args.report is not None:
+        _write_json(args.report / 'results.json', result)
+        _write_page(args, runs, failures, problems)
     return 1 if problems or failures else 0
 
 
 def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) -> OnePassTracker:
-    """A peer for a name that begins with opencv_, otherwise one of our own trackers."""
+    """A peer for a name that begins with opencv_, otherwise one of our own trackers.
+
+    With +life at the end of its name it comes with the life of its target.
+    """
+    from tracker_ros.evaluation.followed import Followed
     from tracker_ros.evaluation.peers import PREFIX, create_peer
     from tracker_ros.trackers import create
 
     if name.startswith(PREFIX):
         return create_peer(name, weights)
+    if name.endswith(LIFE):
+        return Followed(create(name.removesuffix(LIFE), runtime, threads, build='wait'))
     return create(name, runtime, threads, build='wait')
+
+
+def _kept_runs(args: argparse.Namespace, trackers: list[str]) -> KeptRuns | None:
+    if args.report is None:
+        return None
+    from tracker_ros.evaluation.kept import KeptRuns
+
+    identities = {name: _identity_of(name, args.runtime) for name in trackers}
+    return KeptRuns(args.report / 'runs', identities, args.real_time)
+
+
+def _identity_of(name: str, runtime: str) -> str:
+    """What a tracker's boxes follow from besides the pictures."""
+    import cv2
+
+    from tracker_ros import __version__
+    from tracker_ros.evaluation.peers import PREFIX
+    from tracker_ros.runtime import store
+    from tracker_ros.runtime.package import MANIFEST, sha256_of
+
+    if name.startswith(PREFIX):
+        return f'OpenCV {cv2.__version__}'
+    # The manifest has the sha256 of each graph and every constant of the tracker.
+    manifest = store.describe(name.removesuffix(LIFE)).folder / MANIFEST
+    return f'{__version__} {sha256_of(manifest)} {runtime} OpenCV {cv2.__version__}'
 
 
 def _prepare(name: str, weights: Path | None, runtime: str) -> None:
@@ -150,15 +232,22 @@ def _prepare(name: str, weights: Path | None, runtime: str) -> None:
     from tracker_ros.runtime import store
 
     if not name.startswith(PREFIX) and weights is not None:
-        package = store.describe(name)
+        model = name.removesuffix(LIFE)
+        package = store.describe(model)
         if not package.is_complete:
             from tracker_ros.export.published import assemble
 
-            files = find_weights(name, weights)
+            files = find_weights(model, weights)
             for published in package.published:
                 store.keep(published, files[published.role])
-            store.install(name, assemble)
+            store.install(model, assemble)
     make_tracker(name, weights, runtime, threads=1)
+
+
+def _can_have_life(name: str) -> bool:
+    from tracker_ros.evaluation.peers import PREFIX
+
+    return not name.startswith(PREFIX) and not name.endswith(LIFE)
 
 
 def _available_peers(weights: Path | None) -> list[str]:
@@ -183,6 +272,9 @@ def _print_runs(runs: list[Run], per_sequence: bool) -> None:
         return
     if per_sequence:
         print(report.sequence_table(runs) + '\n')
+    attributes = report.attribute_table(runs)
+    if attributes:
+        print(attributes + '\n')
     print(report.summary_table(runs))
 
 
@@ -207,7 +299,7 @@ def _through_ros(
     replays: list[Replay] = []
     failures: list[Failure] = []
     for model in models:
-        if model.startswith(PREFIX):
+        if model.startswith(PREFIX) or model.endswith(LIFE):
             continue
         try:
             own, own_failures = replay.replay(
@@ -226,6 +318,30 @@ def _through_ros(
     if replays:
         print('\n' + replay.replay_table(replays, offline))
     return replay.as_dict(replays, args.rate), failures
+
+
+def _write_submissions(folder: Path, runs: list[Run], dataset: Dataset) -> None:
+    from tracker_ros.evaluation.submission import write_submissions
+
+    for path in write_submissions(folder / 'boxes', runs, dataset.benchmark, dataset.origin):
+        print(f'written: {path}')
+
+
+def _write_page(
+    args: argparse.Namespace,
+    runs: list[Run],
+    failures: list[Failure],
+    problems: list[SequenceError],
+) -> None:
+    from tracker_ros.evaluation.kept import write_whole
+    from tracker_ros.evaluation.page import page
+
+    title = args.data.resolve().name
+    if args.real_time is not None:
+        title += f' in real time at {args.real_time:g} frames a second'
+    text = page(title, runs, failures, [str(problem) for problem in problems])
+    write_whole(args.report / 'index.html', text.encode())
+    print(f'written: {args.report / "index.html"}')
 
 
 def _write_json(path: Path, result: dict[str, object]) -> None:

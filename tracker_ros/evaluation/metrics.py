@@ -18,9 +18,10 @@ weighs as much as a short one.
 - normalised precision: the same with the distance's x and y divided by the true width and
   height; NP at 0.2.
 
-GOT-10k's scores leave the first frame out, clip both boxes to the image, and are taken over all
-frames of all sequences together: AO, the mean overlap, and SR.5 and SR.75, the shares of frames
-whose overlap is strictly greater than 0.5 and 0.75.
+GOT-10k's scores leave the first frame out, clip both boxes to the image as its toolkit does (a
+corner left of or above the image moves to its edge, and the box keeps its size), and are taken
+over all frames of all sequences together: AO, the mean overlap, and SR.5 and SR.75, the shares of
+frames whose overlap is strictly greater than 0.5 and 0.75.
 """
 
 from __future__ import annotations
@@ -208,11 +209,54 @@ def error_curve(errors: Array, thresholds: Array) -> Array:
 
 
 def clip_boxes(boxes: Array, frame_size: tuple[int, int]) -> Array:
-    """The parts of (n, 4) boxes inside an image of (width, height); no size where outside."""
+    """Boxes (n, 4) in an image of (width, height), in GOT-10k's way.
+
+    The first corner moves to the edge when it is outside; then the size ends at the other edge.
+    """
     size = np.asarray(frame_size, dtype=np.float64)
     left_top = np.clip(boxes[:, :2], 0.0, size)
-    right_bottom = np.clip(boxes[:, :2] + boxes[:, 2:], 0.0, size)
-    return np.concatenate([left_top, right_bottom - left_top], axis=1)
+    return np.concatenate([left_top, np.clip(boxes[:, 2:], 0.0, size - left_top)], axis=1)
+
+
+def bootstrap_interval(
+    values: Array, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Where the mean over sequences lies: low and high end of the `level` interval.
+
+    values: (n,) or (n, k), a row a sequence; the mean of a draw is its ratio of sums of the two
+    columns where k is 2 (a score that is taken over all frames: sum, and count of frames). Draws
+    are whole sequences with replacement, always the same ones for the same n. nan without values.
+    """
+    if not len(values):
+        return np.nan, np.nan
+    picked = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    sums = values[picked].sum(axis=1)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        means = sums[:, 0] / sums[:, 1] if values.ndim == 2 else sums / len(values)
+    means = means[np.isfinite(means)]
+    if not len(means):
+        return np.nan, np.nan
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def intervals(sequences: Sequence[Errors]) -> dict[str, tuple[float, float]]:
+    """The 95 % bootstrap intervals over sequences of a set's scores, by name of the score."""
+    each = [scores_of(errors) for errors in sequences]
+    found = {
+        name: bootstrap_interval(np.array([getattr(scores, name) for scores in each]))
+        for name in ('auc', 'precision', 'normalised_precision')
+    }
+    counted = [
+        overlap[~np.isnan(overlap)] for overlap in (e.overlap_in_image[1:] for e in sequences)
+    ]
+    for name, threshold in (('ao', None), ('sr50', 0.5), ('sr75', 0.75)):
+        totals = [
+            (float((part if threshold is None else part > threshold).sum()), float(len(part)))
+            for part in counted
+        ]
+        found[name] = bootstrap_interval(np.array(totals).reshape(-1, 2))
+    return found
 
 
 def _overlap_scores(overlap: Array) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from tracker_ros.evaluation.metrics import Scores, mean_scores
+from tracker_ros.evaluation.metrics import Scores, intervals, mean_scores
 from tracker_ros.evaluation.one_pass import Failure, Run, median_rate_hz
 
 _HEADER = ('AUC', 'P@20', 'NP', 'AO', 'SR.5', 'SR.75', 'fps', 'sequences', 'frames')
@@ -40,6 +40,30 @@ def sequence_table(runs: Iterable[Run]) -> str:
     return format_table(
         _without(['sequence', 'model', *_HEADER], drop), [_without(row, drop) for row in rows]
     )
+
+
+def attribute_table(runs: Iterable[Run]) -> str:
+    """AUC of each tracker over the sequences of each attribute; empty where there are none."""
+    groups = by_tracker(runs)
+    shares = {tracker: by_attribute(own) for tracker, own in groups.items()}
+    attributes = sorted({name for own in shares.values() for name in own})
+    if not attributes:
+        return ''
+    rows = []
+    for attribute in attributes:
+        found = [own.get(attribute, []) for own in shares.values()]
+        aucs = [f'{mean_scores_of(runs).auc:.3f}' if runs else '-' for runs in found]
+        rows.append([attribute, str(max(map(len, found))), *aucs])
+    return format_table(['attribute (AUC)', 'sequences', *groups], rows)
+
+
+def by_attribute(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs on the sequences that have each attribute."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        for attribute in run.sequence.attributes:
+            groups.setdefault(attribute, []).append(run)
+    return groups
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -72,6 +96,14 @@ def as_dict(runs: Iterable[Run], failures: Iterable[Failure]) -> dict[str, objec
         'trackers': {
             tracker: {
                 **mean_scores_of(own).as_dict(),
+                'intervals': {
+                    name: [numbers(end) for end in ends]
+                    for name, ends in intervals([run.errors for run in own]).items()
+                },
+                'attributes': {
+                    name: {'sequences': len(those), 'auc': numbers(mean_scores_of(those).auc)}
+                    for name, those in by_attribute(own).items()
+                },
                 'rate_hz': numbers(median_rate_hz(own)),
                 'runs': {run.sequence.name: _run_as_dict(run) for run in own},
             }

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Annotated sequences: footage and the true box of one target in each of its frames.
 
-The layout read here is the plain one: a folder with `groundtruth.txt` and either a video
-(`video.mp4`, `video.avi`, ...), a folder `img` or `images`, or the images themselves; or a
-folder of such folders. `groundtruth.txt` has one line a frame, `x y w h` separated by commas,
-tabs or spaces: 0-based top-left corner and size in pixels. A frame without the target has
-`nan` four times, or a box of no size.
+The layouts of the benchmarks are read by `datasets`. The one read here is the plain one: a folder
+with `groundtruth.txt` and either a video (`video.mp4`, `video.avi`, ...), a folder `img` or
+`images`, or the images themselves; or a folder of such folders. `groundtruth.txt` has one line a
+frame, `x y w h` separated by commas, tabs or spaces: 0-based top-left corner and size in pixels. A
+frame without the target has `nan` four times, or a box of no size.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class Sequence:
     truth: (n, 4) float64 of x, y, w, h in pixels, one row a frame; nan where the target is
     absent, never in the first row.
     width, height: of the frames, in pixels. rate_hz: of the footage, as it says.
+    first_frame: number of the footage's frame that is the first of the sequence.
+    attributes: what makes it hard, in the benchmark's words. text: the target in words.
+    withheld: the benchmark gives the first box alone; there is nothing to score.
     """
 
     name: str
@@ -51,6 +54,10 @@ class Sequence:
     width: int
     height: int
     rate_hz: float
+    first_frame: int = 0
+    attributes: tuple[str, ...] = ()
+    text: str | None = None
+    withheld: bool = False
 
     @property
     def first_box(self) -> Box:
@@ -68,7 +75,7 @@ class Sequence:
         try:
             with open_footage(self.footage) as footage:
                 count = 0
-                for frame in footage:
+                for frame in footage.frames(self.first_frame):
                     if count == len(self):
                         return
                     count += 1
@@ -120,18 +127,54 @@ def read_sequence(folder: Path) -> Sequence:
     if source is None:
         raise SequenceError(f'{folder}: holds no video.mp4 (or .avi, ...), img/ or images/')
     annotation = folder / ANNOTATION_NAME
-    truth = read_boxes(annotation)
+    return assemble(folder.name or folder.resolve().name, source, annotation)
+
+
+def assemble(
+    name: str,
+    source: Path,
+    annotation: Path,
+    *,
+    truth: Boxes | None = None,
+    first_frame: int = 0,
+    spare_frames: bool = False,
+    attributes: tuple[str, ...] = (),
+    text: str | None = None,
+    withheld: bool = False,
+) -> Sequence:
+    """Put footage and annotation together.
+
+    truth: what is in `annotation`, where the caller has read it. spare_frames: whether the
+    footage may go on after the annotation. withheld: `truth` is the first box alone; the other
+    frames get rows of nan.
+    Raises SequenceError when they do not fit each other.
+    """
+    truth = read_boxes(annotation) if truth is None else truth
     if np.isnan(truth[0]).any():
         raise SequenceError(f'{annotation}:1: the target is absent, but a start needs its box')
-    footage = _open(source)
-    with footage:
-        if footage.frame_count is not None and footage.frame_count != len(truth):
-            raise SequenceError(
-                f'{annotation}:{len(truth)}: the annotation ends here, but {source} has '
-                f'{footage.frame_count} frames'
-            )
-    name = folder.name or folder.resolve().name
-    return Sequence(name, source, truth, footage.width, footage.height, footage.rate_hz)
+    with _open(source) as footage:
+        count = footage.frame_count
+        if count is not None:
+            count -= first_frame
+            if withheld:
+                truth = np.vstack([truth[:1], np.full((max(count - 1, 0), 4), np.nan)])
+            if count < len(truth) or (count > len(truth) and not spare_frames):
+                raise SequenceError(
+                    f'{annotation}:{len(truth)}: the annotation ends here, but {source} has '
+                    f'{count} frames'
+                )
+        return Sequence(
+            name,
+            source,
+            truth,
+            footage.width,
+            footage.height,
+            footage.rate_hz,
+            first_frame,
+            attributes,
+            text,
+            withheld,
+        )
 
 
 def read_boxes(path: Path) -> Boxes:

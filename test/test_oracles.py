@@ -1,0 +1,97 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The same boxes scored by us and by the reference tools (requirements/oracles.txt says how to
+install them); OTB's area under the curve by its definition.
+"""
+
+import numpy as np
+import pytest
+
+from tracker_ros.evaluation import metrics
+
+SIZE = (640, 480)
+EQUAL = 1e-4
+
+
+def sequence(seed, count=120):
+    """A walk of true boxes near the image's edges, and predictions that come off it."""
+    random = np.random.default_rng(seed)
+    corner = np.cumsum(random.normal(0, 12, (count, 2)), axis=0) + random.uniform(0, 400, 2)
+    size = random.uniform(20, 120, (1, 2)) * np.exp(
+        np.cumsum(random.normal(0, 0.02, (count, 2)), 0)
+    )
+    truth = np.hstack([np.clip(corner, -20, [600, 440]), size])
+    predicted = truth + random.normal(0, 1, (count, 4)) * random.choice([1, 8, 60], (count, 1))
+    predicted[:, 2:] = np.maximum(predicted[:, 2:], 2)
+    predicted[0] = truth[0]
+    return predicted, truth
+
+
+SEQUENCES = [sequence(seed) for seed in range(6)]
+
+
+@pytest.mark.parametrize('seed', range(len(SEQUENCES)))
+def test_auc_is_otbs_definition(seed):
+    predicted, truth = SEQUENCES[seed]
+    overlaps = []
+    for (x, y, w, h), (tx, ty, tw, th) in zip(predicted, truth, strict=True):
+        across = max(min(x + w, tx + tw) - max(x, tx), 0)
+        down = max(min(y + h, ty + th) - max(y, ty), 0)
+        overlaps.append(min(across * down / (w * h + tw * th - across * down), 1.0))
+    shares = [
+        sum(overlap > step * 0.05 for overlap in overlaps) / len(overlaps) for step in range(21)
+    ]
+    scores = metrics.score_sequence(predicted, truth, SIZE)
+    assert scores.auc == pytest.approx(sum(shares) / 21, abs=EQUAL)
+
+
+@pytest.mark.parametrize('seed', range(len(SEQUENCES)))
+def test_curves_are_those_of_the_got10k_toolkits_otb(seed):
+    pytest.importorskip('got10k', reason='pip install --no-deps -r requirements/oracles.txt')
+    from got10k.experiments import ExperimentOTB
+
+    predicted, truth = SEQUENCES[seed]
+    theirs = ExperimentOTB.__new__(ExperimentOTB)
+    theirs.nbins_iou, theirs.nbins_ce = 21, 51
+    success, precision = theirs._calc_curves(*theirs._calc_metrics(predicted.copy(), truth.copy()))
+    ours = metrics.score_sequence(predicted, truth, SIZE)
+    assert ours.success_curve == pytest.approx(success, abs=EQUAL)
+    assert ours.precision_curve == pytest.approx(precision, abs=EQUAL)
+
+
+def test_ao_and_sr_are_those_of_the_got10k_toolkit():
+    pytest.importorskip('got10k', reason='pip install --no-deps -r requirements/oracles.txt')
+    from got10k.experiments import ExperimentGOT10k
+    from got10k.utils.metrics import rect_iou
+
+    theirs = ExperimentGOT10k.__new__(ExperimentGOT10k)
+    theirs.nbins_iou = 101
+    ious, errors = [], []
+    for seed, (predicted, truth) in enumerate(SEQUENCES):
+        cover = np.random.default_rng(seed).integers(0, 9, len(truth))
+        cover[0] = 8
+        found = rect_iou(predicted[1:].copy(), truth[1:].copy(), bound=SIZE)
+        ious.append(found[cover[1:] > 0])
+        seen = np.where(cover[:, None] == 0, np.nan, truth)
+        errors.append(metrics.errors_of(predicted, seen, SIZE))
+        alone, alone_sr, _, _ = theirs._evaluate(ious[-1], np.array([]))
+        ours = metrics.scores_of(errors[-1])
+        assert (ours.ao, ours.sr50) == pytest.approx((alone, alone_sr), abs=EQUAL)
+    ao, sr50, _, _ = theirs._evaluate(np.concatenate(ious), np.array([]))
+    scores = metrics.mean_scores(errors)
+    sr75 = np.mean(np.concatenate(ious) > 0.75)
+    assert (scores.ao, scores.sr50, scores.sr75) == pytest.approx((ao, sr50, sr75), abs=EQUAL)
+
+
+def test_overlaps_are_those_of_the_vot_toolkit():
+    pytest.importorskip('vot', reason='pip install --no-deps -r requirements/oracles.txt')
+    from vot.region import Rectangle, calculate_overlaps
+
+    # The toolkit draws boxes as pixels and cuts them at 0: equal are those between whole pixels.
+    inside = np.array([500.0, 500.0, 0.0, 0.0])
+    for predicted, truth in SEQUENCES:
+        ours, true = np.rint(predicted + inside), np.rint(truth + inside)
+        theirs = calculate_overlaps(
+            [Rectangle(*box) for box in ours], [Rectangle(*box) for box in true], None
+        )
+        assert metrics.overlaps(ours, true) == pytest.approx(theirs, abs=EQUAL)

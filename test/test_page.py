@@ -1,0 +1,100 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The page of an evaluation: whole, without a network, and safe with names of others."""
+
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from tracker_ros.evaluation.one_pass import Failure, Run
+from tracker_ros.evaluation.page import page
+from tracker_ros.evaluation.sequences import Sequence
+from tracker_ros.evaluation.worst import worst_frame
+
+COUNT = 6
+NASTY = '<script>alert(1)</script>"\'&'
+
+
+class Links(HTMLParser):
+    """Collects tags, anchors, links and sources."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.anchors, self.links, self.sources = [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        given = dict(attrs)
+        if 'id' in given:
+            self.anchors.add(given['id'])
+        self.links += [given['href']] if 'href' in given else []
+        self.sources += [given['src']] if 'src' in given else []
+
+
+def runs(tmp_path, name='clip', trackers=('good', 'bad')):
+    folder = tmp_path / 'img'
+    folder.mkdir(exist_ok=True)
+    for index in range(COUNT):
+        cv2.imwrite(str(folder / f'{index}.png'), np.full((60, 80, 3), 90, np.uint8))
+    truth = np.tile([10.0, 10.0, 20.0, 20.0], (COUNT, 1))
+    attributes = ('fast motion', 'occlusion', name)
+    sequence = Sequence(name, folder, truth, 80, 60, 30.0, 0, attributes, name)
+    times = np.full(COUNT, 0.01)
+    return [
+        Run(tracker, sequence, truth + [9.0 * place, 0, 0, 0], np.ones(COUNT), times * (place + 1))
+        for place, tracker in enumerate(trackers)
+    ]
+
+
+def test_every_link_leads_somewhere_in_the_page_and_nothing_is_loaded(tmp_path):
+    found = Links(page('data', runs(tmp_path), []))
+    assert found.tags.count('svg') == 5
+    assert found.tags.count('img') == 2
+    assert '#tracker-0' in found.links
+    assert all(link.startswith('#') and link[1:] in found.anchors for link in found.links)
+    assert all(source.startswith('data:image/jpeg;base64,') for source in found.sources)
+    assert not {'script', 'link', 'iframe', 'object'} & set(found.tags)
+
+
+def test_texts_of_others_stay_texts(tmp_path):
+    text = page(
+        NASTY, runs(tmp_path, NASTY, (NASTY, 'b')), [Failure(NASTY, NASTY, NASTY)], [NASTY]
+    )
+    assert 'script' not in Links(text).tags
+    assert '&lt;script&gt;' in text
+
+
+def test_the_best_comes_first_and_what_failed_is_told(tmp_path):
+    text = page('data', runs(tmp_path)[::-1], [Failure('bad', 'other', 'no file')], ['x: broken'])
+    assert text.index('>good<') < text.index('>bad<')
+    assert 'bad failed on other: no file' in text
+    assert 'left out: x: broken' in text
+
+
+def test_a_page_without_runs_tells_why():
+    text = page('data', [], [Failure('a', 'b', 'it fell over')])
+    assert 'it fell over' in text
+    assert 'svg' not in Links(text).tags
+
+
+def test_a_picture_that_is_gone_does_not_take_the_page_with_it(tmp_path):
+    made = runs(tmp_path)
+    (tmp_path / 'img' / '0.png').unlink()
+    (tmp_path / 'img' / '1.png').write_text('no picture')
+    assert 'cannot be read' in page('data', made, [])
+
+
+@pytest.mark.parametrize(
+    ('overlap', 'frame'),
+    [
+        ([1, 0, 1, 0, 0, 0, 1], 4),
+        ([1, 0.5, 0.4, 0.9], 2),
+        ([1, np.nan, 0.3, np.nan], 2),
+        ([1, 0.9, 0.05], 2),
+    ],
+)
+def test_the_worst_frame_is_the_middle_of_the_longest_failure(overlap, frame):
+    assert worst_frame(np.array(overlap, dtype=float)) == frame
