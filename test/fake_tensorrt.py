@@ -583,6 +583,10 @@ class _Engine:
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(graph, sess_options=options)
 
+    def _run_on_zeros(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        feeds = {name: np.zeros(shapes[name], _type(self.inputs[name])) for name in self.inputs}
+        return dict(zip(self.outputs, self.session.run(list(self.outputs), feeds), strict=True))
+
     @property
     def num_io_tensors(self) -> int:
         return len(self.tensors)
@@ -687,6 +691,8 @@ class _Context:
         if name in self._engine.outputs and len(self._shapes) == len(self._engine.inputs):
             batches = {shape[0] for shape in self._shapes.values()}
             assert len(batches) == 1, f'inputs of different batches: {self._shapes}'
+            if shape.count(-1) > 1:  # what the file does not tell, the original works out
+                shape = list(self._engine._run_on_zeros(self._shapes)[name].shape)
             shape = [batches.pop() if value == -1 else value for value in shape]
         return _Dims(iter(shape))
 

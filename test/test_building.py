@@ -45,6 +45,11 @@ class Named(Engine):
         score = sum(means.values()) + float(crop.mean())
         return {'score': np.array([score], np.float32), 'by': np.array([self.number], np.float32)}
 
+    def renewed(self, cached, **tensors):
+        owner, means = cached
+        assert owner is self, 'these tensors belong to another engine'
+        return self, {**means, **{name: float(value.mean()) for name, value in tensors.items()}}
+
     def close(self):
         self.is_closed = True
 
@@ -190,6 +195,23 @@ def test_crops_may_be_written_over(begin, fallback, made):
     target = engine.template(template, online=online)
     template[...] = online[...] = 99
     ended(engine, build)
+    assert engine.search(crop(5), target)['score'] == 35
+
+
+def test_what_was_renewed_comes_along(begin, fallback, made):
+    build = Build(made)
+    engine = begin(build, fallback)
+    target = engine.template(crop(10), online=crop(20))
+    value = np.full((1, 4), 7, np.float32)
+    changed = engine.renewed(target, online=value)
+    value[...] = 99
+    assert engine.search(crop(5), changed)['score'] == 22
+    assert engine.search(crop(5), target)['score'] == 35, 'the target itself stays as it was'
+    ended(engine, build)
+    outputs = engine.search(crop(5), changed)
+    assert (by(outputs), outputs['score']) == ([2], 22)
+    again = engine.renewed(changed, template=np.float32([[1]]))
+    assert engine.search(crop(5), again)['score'] == 13
     assert engine.search(crop(5), target)['score'] == 35
 
 

@@ -131,7 +131,7 @@ def test_published_graphs_compile(packages, name, role, gpu, side):  # noqa: F81
     assert build(packages[name], role, GPUS[gpu], side)
 
 
-@pytest.mark.parametrize('gpu', ['SM86', 'SM120'])
+@pytest.mark.parametrize('gpu', GPUS)
 def test_attention_and_pooling_at_chosen_places_compile(siam_attn_parts, gpu, side):
     """SiamAttn without its backbone and with fewer channels; all of it takes minutes."""
     plan = build_plan(

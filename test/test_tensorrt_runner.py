@@ -372,3 +372,70 @@ def test_a_gpu_that_is_lost_is_told(gpu, engines, package):
     gpu.fail('cudaStreamSynchronize', 719)
     with pytest.raises(EngineError, match=r'CUDA error 719\); the GPU is lost'):
         engine.search(searches[0], target)
+
+
+# -- renewed -----------------------------------------------------------------------------------
+
+
+def renewed_scores(engine, value):
+    """Scores before, with the colour renewed, and of the target as it was."""
+    templates, searches = crops(1)
+    target = engine.template(**templates[0])
+    before = engine.search(searches[0], target)['score'].copy()
+    other = engine.renewed(target, colour=np.full(3, value, np.float32))
+    changed = engine.search(searches[0], other)['score'].copy()
+    return np.concatenate([before, changed, engine.search(searches[0], target)['score']])
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_a_cached_tensor_can_be_renewed(any_gpu, engines, tmp_path, half):
+    package = make_small(tmp_path / 'package', half=half)
+    found = renewed_scores(engines(package), 30.3)
+    expected = renewed_scores(load_engine(package, 'onnxruntime', 1), 30.3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert found[1] != pytest.approx(found[0], abs=0.01)
+    assert found[2] == found[0], 'the target itself stays as it was'
+
+
+def test_what_is_renewed_stays_apart_in_a_batch(gpu, engines, package, reference):
+    templates, searches = crops(3)
+    found = []
+    for engine in (engines(package), reference):
+        targets = [engine.template(**crops) for crops in templates]
+        targets[1] = engine.renewed(targets[1], colour=np.float32([9, 200, 40]))
+        found.append(engine.search_many(searches, targets))
+        targets[1] = engine.renewed(targets[1], contrast=np.full((1, 3), 17, np.float32))
+        found[-1] = {**found[-1], 'again': engine.search_many(searches, targets)['box']}
+    assert_equal(*found)
+
+
+def test_only_what_was_renewed_is_copied_and_memory_is_used_again(gpu, engines, package):
+    engine = engines(package)
+    templates, searches = crops(1)
+    target = engine.template(**templates[0])
+    engine.search(searches[0], target)
+    copies, device, pinned = [], [], []
+    for value in range(5):
+        before = gpu.live('copies')
+        target = engine.renewed(target, colour=np.full(3, value, np.float32))
+        engine.search(searches[0], target)
+        copies.append(gpu.live('copies') - before)
+        device.append(gpu.live('device'))
+        pinned.append(gpu.live('pinned'))
+    assert copies == [2] * 5, 'one to the GPU, one to where the network reads'
+    assert len(set(device[1:])) == len(set(pinned)) == 1
+
+
+def test_what_cannot_be_renewed_is_named(gpu, engines, package, reference):
+    engine = engines(package)
+    templates, _ = crops(1)
+    target = engine.template(**templates[0])
+    with pytest.raises(EngineError, match=r"'color' is no cached tensor; there are colour, contr"):
+        engine.renewed(target, color=np.zeros(3, np.float32))
+    with pytest.raises(EngineError, match=r"'colour' is \(3,\) FLOAT .* renewed with \(4,\) floa"):
+        engine.renewed(target, colour=np.zeros(4, np.float32))
+    with pytest.raises(EngineError, match='computed by another engine'):
+        engine.renewed(reference.template(**templates[0]), colour=np.zeros(3, np.float32))
+    engine.close()
+    with pytest.raises(EngineError, match='was closed'):
+        engine.renewed(target, colour=np.zeros(3, np.float32))

@@ -235,13 +235,18 @@ def test_it_tracks_on_every_engine(package_of, name, runtime):
     assert found[0] == pytest.approx(found[1], abs=0.01)
 
 
-@pytest.mark.parametrize('role', ['template', 'search'])
-@pytest.mark.parametrize('name', NETWORKS)
-def test_the_graphs_compile_for_a_gpu(package_of, tmp_path, name, role):
+@pytest.mark.parametrize(
+    ('name', 'role', 'capability'),
+    [
+        *((name, role, (8, 9)) for name in NETWORKS for role in ('template', 'search')),
+        *((name, 'search', gpu) for name in ('scar', 'tt') for gpu in ((8, 0), (8, 6), (12, 0))),
+    ],
+)
+def test_the_graphs_compile_for_a_gpu(package_of, tmp_path, name, role, capability):
     tensorrt_rtx = pytest.importorskip(
         'tensorrt_rtx', reason='needs TensorRT-RTX: pip install tensorrt-rtx'
     )
-    toolkit = make_toolkit(tensorrt_rtx, 'tensorrt_rtx', None, Device('any', (8, 9)))
+    toolkit = make_toolkit(tensorrt_rtx, 'tensorrt_rtx', None, Device('any', capability))
     graph = package_of(name).graphs[role]
     recipe = Recipe(graph, 1 if role == 'template' else MAX_BATCH, 'any')
     side = EngineCache(tmp_path).side_file('side')

@@ -12,7 +12,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +75,12 @@ class BuildingEngine(Engine):
         self._compute(target, self._engine_now())
         return target
 
+    def renewed(self, cached: Any, **tensors: NDArray[np.float32]) -> object:
+        engine = self._engine_now()
+        given = {**cached.given, **{name: value.copy() for name, value in tensors.items()}}
+        fresh = engine.renewed(self._compute(cached, engine), **tensors)
+        return _Target(cached.crops, given, fresh, engine)
+
     def search(self, crop: Image, cached: Any) -> Tensors:
         engine = self._engine_now()
         outputs = engine.search(crop, self._compute(cached, engine))
@@ -114,6 +120,8 @@ class BuildingEngine(Engine):
         """The cached tensors of a target on `engine`."""
         if target.engine is not engine:
             target.tensors = engine.template(**target.crops)
+            if target.given:
+                target.tensors = engine.renewed(target.tensors, **target.given)
             target.engine = engine
         return target.tensors
 
@@ -160,9 +168,10 @@ class BuildingEngine(Engine):
 
 @dataclass(slots=True)
 class _Target:
-    """The crops of a target, and what an engine made of them."""
+    """The crops of a target, what was given anew since, and what an engine made of them."""
 
     crops: dict[str, Image]
+    given: Tensors = field(default_factory=dict)
     tensors: Any = None
     engine: Engine | None = None
 

@@ -31,6 +31,7 @@ MAX_BATCH = 8
 ROLES = ('template', 'search')
 
 RUNS_FURTHER_GRAPHS = True
+RENEWS_TENSORS = True
 
 Networks = dict[str, Obtained[Network]]
 

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker_ros.geometry import Image
-from tracker_ros.runtime.cuda import Memory
+from tracker_ros.runtime.cuda import Cuda, Memory
 from tracker_ros.runtime.engine import Engine, EngineError, Tensors, inputs_of
 from tracker_ros.runtime.engine_cache import SideFile
 from tracker_ros.runtime.tensorrt_builder import Toolkit
@@ -43,7 +44,6 @@ _ARRAY_TYPES: dict[str, type[np.generic]] = {
     'HALF': np.float16,
     'UINT8': np.uint8,
 }
-_ALIGNMENT = 256  # of addresses, in bytes; what cudaMalloc itself gives
 
 
 class Network:
@@ -188,7 +188,6 @@ class TensorRtEngine(Engine):
         self.template_inputs = tuple(template.inputs)
         self.max_batch = max_batch if search.is_batch_free else 1
         self._search = search
-        self._spare: list[dict[str, int]] = []
         self._frames: dict[int, _Frame] = {}
         self._held = ExitStack()
         self._is_closed = False
@@ -198,6 +197,9 @@ class TensorRtEngine(Engine):
             self._memory = Memory(toolkit.cuda)
             held.callback(self._memory.close)
             self._template = _TemplateCall(template, self._memory, self._stream)
+            self._cached = _CachedMemory(
+                self._memory, self._stream, toolkit.cuda, self._template.rows
+            )
             self._further = {
                 role: _HostCall(network, self._memory, self._stream)
                 for role, network in further.items()
@@ -206,10 +208,14 @@ class TensorRtEngine(Engine):
 
     def template(self, template: Image, **others: NDArray[Any]) -> object:
         self._check_open()
-        buffers = self._spare.pop() if self._spare else self._template.new_buffers(self._memory)
-        target = _Target(self._spare, buffers)
-        self._template.run({'template': template, **others}, target.buffers)
+        target = _Target(self._cached, self._cached.new_rows())
+        self._template.run({'template': template, **others}, target.rows)
         return target
+
+    def renewed(self, cached: Any, **tensors: NDArray[np.float32]) -> object:
+        self._check_open()
+        self._check_own([cached])
+        return _Target(self._cached, {**cached.rows, **self._cached.filled(tensors)})
 
     def search(self, crop: Image, cached: Any) -> Tensors:
         return self.search_many(crop[np.newaxis], [cached])
@@ -218,9 +224,7 @@ class TensorRtEngine(Engine):
         self._check_open()
         if len(crops) != len(cached) or not len(cached):
             raise EngineError(f'{len(crops)} crops and {len(cached)} templates make no batch')
-        for target in cached:
-            if not (isinstance(target, _Target) and target.spare is self._spare):
-                raise EngineError('the template was computed by another engine; compute it anew')
+        self._check_own(cached)
         parts = []
         for first in range(0, len(cached), self.max_batch):
             part = slice(first, first + self.max_batch)
@@ -248,6 +252,11 @@ class TensorRtEngine(Engine):
         if self._is_closed:
             raise EngineError(f'{self.name} was closed; load it again')
 
+    def _check_own(self, cached: Sequence[Any]) -> None:
+        for target in cached:
+            if not (isinstance(target, _Target) and target.memory is self._cached):
+                raise EngineError('the template was computed by another engine; compute it anew')
+
     def _frame(self, batch: int) -> _Frame:
         if batch not in self._frames:
             frame = _Frame(self._search, batch, self._template.rows, self._stream)
@@ -259,18 +268,78 @@ class TensorRtEngine(Engine):
         return self._frames[batch]
 
 
-class _Target:
-    """The cached tensors of one target, by address; the memory is used again when it is gone."""
+class _Row:
+    """One target's part of a cached tensor, on the GPU; its memory is used again when it goes."""
 
     _numbers = itertools.count()
 
-    def __init__(self, spare: list[dict[str, int]], buffers: dict[str, int]) -> None:
-        self.spare = spare
-        self.buffers = buffers
+    def __init__(self, address: int, spare: list[int]) -> None:
+        self.address = address
         self.number = next(self._numbers)
+        self._spare = spare
 
     def __del__(self) -> None:
-        self.spare.append(self.buffers)
+        self._spare.append(self.address)
+
+
+class _CachedMemory:
+    """Where cached tensors are kept on the GPU, each target's of each tensor by itself.
+
+    `rows` are shape and type of each.
+    """
+
+    def __init__(
+        self, memory: Memory, stream: int, cuda: Cuda, rows: dict[str, tuple[tuple[int, ...], str]]
+    ) -> None:
+        self._memory = memory
+        self._stream = stream
+        self._cuda = cuda
+        self._rows = rows
+        self._spare: dict[str, list[int]] = {name: [] for name in rows}
+        self._pinned: dict[str, NDArray[Any]] = {}
+
+    def new_rows(self) -> dict[str, _Row]:
+        """Memory for all cached tensors of one target."""
+        return {name: self._new_row(name) for name in self._rows}
+
+    def filled(self, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, _Row]:
+        """Memory for these tensors alone, with their numbers in it."""
+        rows = {name: self._filled(name, value) for name, value in tensors.items()}
+        # The pinned memory is free for the next call.
+        self._cuda.synchronize(self._stream)
+        return rows
+
+    def _filled(self, name: str, value: NDArray[np.float32]) -> _Row:
+        if name not in self._rows:
+            raise EngineError(f'{name!r} is no cached tensor; there are {", ".join(self._rows)}')
+        shape, kind = self._rows[name]
+        if value.shape != shape or kind not in _ARRAY_TYPES:
+            raise EngineError(
+                f'the cached tensor {name!r} is {shape} {kind} and cannot be renewed with '
+                f'{value.shape} {value.dtype}'
+            )
+        if name not in self._pinned:
+            self._pinned[name] = self._memory.pinned(shape, _ARRAY_TYPES[kind])
+        host = self._pinned[name]
+        host[...] = value
+        row = self._new_row(name)
+        self._cuda.copy(row.address, host.ctypes.data, host.nbytes, self._stream)
+        return row
+
+    def _new_row(self, name: str) -> _Row:
+        spare = self._spare[name]
+        if not spare:
+            shape, kind = self._rows[name]
+            spare.append(self._memory.device(prod(shape) * _ITEM_BYTES[kind]))
+        return _Row(spare.pop(), spare)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The cached tensors of one target, and whose they are."""
+
+    memory: _CachedMemory
+    rows: dict[str, _Row]
 
 
 class _TemplateCall:
@@ -287,24 +356,15 @@ class _TemplateCall:
             self._context.set_address(name, self._addresses[name])
         self.rows = {name: self._context.row(name) for name in network.outputs}
 
-    def new_buffers(self, memory: Memory) -> dict[str, int]:
-        """Device memory for the cached tensors of one target."""
-        offsets, size = {}, 0
-        for name in self.rows:
-            offsets[name] = size
-            size += -(-self._context.row_bytes(name) // _ALIGNMENT) * _ALIGNMENT
-        address = memory.device(size)
-        return {name: address + offset for name, offset in offsets.items()}
-
-    def run(self, crops: dict[str, Image], buffers: dict[str, int]) -> None:
+    def run(self, crops: dict[str, Image], rows: Mapping[str, _Row]) -> None:
         if crops.keys() != self._crops.keys():
             raise EngineError(f'the template crops are {[*self._crops]}, not {[*crops]}')
         for name, crop in crops.items():
             host = self._crops[name]
             _fill(host, crop[np.newaxis], name)
             self._cuda.copy(self._addresses[name], host.ctypes.data, host.nbytes, self._stream)
-        for name, address in buffers.items():
-            self._context.set_address(name, address)
+        for name, row in rows.items():
+            self._context.set_address(name, row.address)
         self._context.queue(self._stream)
         self._cuda.synchronize(self._stream)
 
@@ -355,7 +415,6 @@ class _Frame:
     ) -> None:
         self._cuda = network.toolkit.cuda
         self._stream = stream
-        self._cached = list(rows)
         self._context = _Context(network, batch, stream)
         taken = {name: self._context.row(name) for name in network.inputs if name != 'search'}
         if taken != rows or 'search' not in network.inputs:
@@ -365,7 +424,7 @@ class _Frame:
             )
         self._graph: int | None = None
         self.why_no_graph = ''
-        self._in_place: list[int | None] = [None] * batch
+        self._in_place = [dict.fromkeys(rows, -1) for _ in range(batch)]
         self._memory = Memory(self._cuda)
         try:
             self._allocate(network)
@@ -416,14 +475,15 @@ class _Frame:
 
         A graph has addresses built in; one copy per new template is cheaper than a new graph.
         """
-        for row, target in enumerate(targets):
-            if self._in_place[row] == target.number:
-                continue
-            for name in self._cached:
+        for place, target in enumerate(targets):
+            in_place = self._in_place[place]
+            for name, row in target.rows.items():
+                if in_place[name] == row.number:
+                    continue
                 size = self._context.row_bytes(name)
-                place = self._addresses[name] + row * size
-                self._cuda.copy(place, target.buffers[name], size, self._stream)
-            self._in_place[row] = target.number
+                there = self._addresses[name] + place * size
+                self._cuda.copy(there, row.address, size, self._stream)
+                in_place[name] = row.number
 
     def _queue(self) -> None:
         crops = self._crops
