@@ -64,8 +64,8 @@ from tracker_ros.tracking.heat import Explainer
 from tracker_ros.tracking.roster import Failure, Roster, Track
 from tracker_ros_interfaces.srv import InitTarget, StopTarget, TakeCandidate
 
-# A start that takes longer than this is answered as failed. Networks need milliseconds, but the first
-# sentence loads a language model.
+# A start that takes longer than this is answered as failed. Networks need milliseconds, but the
+# first sentence loads a language model.
 _START_TIMEOUT_S = 30.0
 _STATE_PERIOD_S = 1.0
 
