@@ -168,6 +168,23 @@ def test_what_was_found_elsewhere_starts_with_a_clean_record() -> None:
     assert evidence.recent == pytest.approx(0.8)
 
 
+def test_looks_may_be_taken_for_those_of_the_frame_before() -> None:
+    judge = Judge(FITTED)
+    judge.start(scene(), BOX)
+    before = judge.judge(scene(), Estimate(BOX, 0.8), distance=0.0).evidence
+    judge.accept(scene(), BOX)
+    kept = judge.judge(scene(), Estimate(AWAY, 0.5), 0.0, looks_as_before=True).evidence
+    assert (kept.colour, kept.pattern, kept.origin) == (
+        before.colour,
+        before.pattern,
+        pytest.approx(before.origin),
+    )
+    assert kept.score == 0.5
+    judge.accept(scene(), AWAY)
+    after = judge.judge(scene(), Estimate(AWAY, 0.5), distance=0.0).evidence
+    assert after.pattern > 0.99, 'what is accepted is looked at in any case'
+
+
 def test_a_size_counts_against_what_is_usual() -> None:
     judge = Judge(FITTED)
     judge.start(scene(), BOX)

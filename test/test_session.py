@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from fakes import ScriptedTracker, Square, make_package, picture_saying
 
+from tracker_ros.evaluation.accounts import NominalPace
 from tracker_ros.geometry import Box
 from tracker_ros.runtime import store
 from tracker_ros.trackers import Estimate, TrackerError, create, follow_together
-from tracker_ros.tracking import BoxError, BoxFault, Patience, Session, State, Thresholds
+from tracker_ros.tracking import (
+    BoxError,
+    BoxFault,
+    Patience,
+    Session,
+    State,
+    Thresholds,
+    confidence,
+)
 from tracker_ros.tracking.confidence import Calibration
 from tracker_ros.tracking.recovery import Care
 from tracker_ros.tracking.session import NOTHING, check_box
@@ -449,3 +458,102 @@ def test_the_reason_names_what_is_wrong_where_that_is_known(told):
     reasons = [session.step(blue).reason for _ in range(4)]
     assert reasons[1] == 'behind something, or changed: unlike the template for 2 frames'
     assert session.observation.state is State.LOST
+
+
+class Looking(Told):
+    """The same, and finds where it looks what it was told is there; nothing elsewhere."""
+
+    can_look = True
+
+    def __init__(self, package):
+        super().__init__(package)
+        self.there = []
+
+    def look_many(self, image, around):
+        found = []
+        for box in around:
+            near = [each for each in self.there if each.box.iou(box) > 0.3]
+            found.append(near[0] if near else Estimate(box, 0.0))
+        return found
+
+
+OWN, TRIED = Box(12, 14, 20, 16), Box(40, 28, 20, 16)
+
+
+@pytest.fixture
+def looking():
+    """It was sure of BOX, then found OWN, in doubt, and has TRIED on trial now."""
+    tracker = Looking(store.find('csrt'))
+    session = Session(tracker, Thresholds(0.3, 0.6), Patience(2, 4, 3), pace=NominalPace(0.001))
+    session.start(SURE, BOX)
+    session.step(SURE)
+    tracker.answer = Estimate(OWN, 0.1)
+    tracker.there = [Estimate(TRIED, 0.99)]
+    assert session.step(SURE).state is State.TRACKING
+    session.hint(TRIED)
+    assert session.step(SURE).state is State.UNCERTAIN
+    assert tracker.searches == [TRIED]
+    return session, tracker
+
+
+def test_in_doubt_a_tracker_goes_on_from_what_it_found_itself(told):
+    told.can_look = True
+    told.look_many = lambda image, around: [Estimate(box, 0.0) for box in around]
+    session = Session(told, Thresholds(0.3, 0.6), Patience(2, 4, 3), pace=NominalPace(0.001))
+    session.start(SURE, BOX)
+    session.step(SURE)
+    told.answer = Estimate(Box(10, 12, 60, 40), 0.1)
+    boxes = [session.step(SURE).box for _ in range(3)]
+    assert (boxes[0].w, boxes[0].h) == pytest.approx((30, 24)), 'what is told is held'
+    assert told.searches == [], 'what it follows is not'
+    told.answer = Estimate(Box(10, 12, 60, 40), 0.01)
+    session.step(SURE)
+    assert told.searches == [BOX], 'but not without any confidence'
+
+
+def test_after_a_trial_the_tracker_goes_on_where_it_was(looking):
+    session, tracker = looking
+    moved_on = Box(14, 15, 20, 16)
+    tracker.answer = Estimate(TRIED, 0.1)
+    tracker.there = [Estimate(moved_on, 0.2)]
+    session.step(SURE)
+    assert tracker.searches == [TRIED, moved_on]
+
+
+def test_what_was_followed_before_a_trial_wins_when_it_is_sure_again(looking):
+    session, tracker = looking
+    tracker.answer = Estimate(TRIED, 0.5)
+    tracker.there = [Estimate(OWN, 0.9)]
+    session.step(SURE)
+    assert tracker.searches == [TRIED, OWN]
+    tracker.answer = Estimate(OWN, 0.9)
+    observed = [session.step(SURE) for _ in range(3)][-1]
+    assert (observed.state, observed.box) == (State.TRACKING, OWN)
+
+
+def test_a_trial_that_is_sure_for_long_enough_moves_the_target(looking):
+    session, tracker = looking
+    tracker.answer = Estimate(TRIED, 0.99)
+    observed = [session.step(SURE) for _ in range(3)]
+    assert [each.state.name[0] for each in observed] == list('UUT')
+    assert observed[-1].box == TRIED
+
+
+def test_without_doubt_the_looks_are_described_in_every_second_frame(told, monkeypatch):
+    described = []
+    describe = confidence.describe
+    monkeypatch.setattr(
+        confidence, 'describe', lambda *args: described.append(args) or describe(*args)
+    )
+    session = Session(told, Thresholds(0.3, 0.6))
+    session.start(SURE, BOX)
+    for _ in range(10):
+        session.step(SURE)
+    assert len(described) == 1 + 10
+    for _ in range(20):
+        session.step(SURE)
+    assert len(described) == 1 + 10 + 10
+    told.answer = Estimate(BOX, 0.79)
+    for _ in range(5):
+        session.step(SURE)
+    assert len(described) == 1 + 10 + 10 + 5, 'a score that falls is looked into'

@@ -259,7 +259,9 @@ class NetworkTracker(Tracker):
         if not (estimate.box.is_finite() and math.isfinite(estimate.score)):
             return Estimate(self._box, 0.0)
         height, width = image.shape[:2]
-        box = self._held(estimate.box, width, height)
+        held = self._held(estimate.box, width, height)
+        # Arithmetic with numbers of numpy's takes several times as long.
+        box = Box(float(held.x), float(held.y), float(held.w), float(held.h))
         rival = 0.0 if found is None else _rival(found[0])
         return Estimate(box, min(max(estimate.score, 0.0), 1.0), rival=rival)
 

@@ -84,9 +84,10 @@ def _patch(image: Image, box: Box) -> Image | None:
     if right - left < 1 or bottom - top < 1:
         return None
     # Every few pixels of a large target are enough, and reading them all is what takes time.
-    step_x, step_y = (max(1, length // (2 * _PATCH_PX)) for length in (right - left, bottom - top))
+    step_x, step_y = (max(1, length // _PATCH_PX) for length in (right - left, bottom - top))
     region = np.ascontiguousarray(image[top:bottom:step_y, left:right:step_x])
-    return cv2.resize(region, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA)
+    # It is less than twice as large now: the mean of areas would be hardly more, and much slower.
+    return cv2.resize(region, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_LINEAR)
 
 
 NOTHING = Appearance(np.zeros(math.prod(_BINS), np.float32), np.zeros(_PATTERN_PX**2, np.float32))

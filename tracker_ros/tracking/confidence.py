@@ -13,13 +13,16 @@ in the model's package.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
 
 from tracker_ros.geometry import Box, Image
 from tracker_ros.runtime.package import ModelPackage, PackageError
 from tracker_ros.trackers import Estimate
-from tracker_ros.tracking.appearance import NOTHING, describe
+from tracker_ros.tracking.appearance import NOTHING, Similarity, describe
 from tracker_ros.tracking.life import Thresholds
 
 CALIBRATED = Thresholds(lost=0.2, sure=0.4)
@@ -64,10 +67,12 @@ class Evidence:
 
     def values(self) -> tuple[float, ...]:
         """In the order of FEATURES."""
-        return astuple(self)
+        # dataclasses.astuple copies deeply, which takes longer than all that is done with it.
+        return _values(self)
 
 
 FEATURES = tuple(field.name for field in fields(Evidence))
+_values = attrgetter(*FEATURES)
 
 
 class CalibrationError(PackageError):
@@ -116,6 +121,12 @@ class Calibration:
                 f'confidence.calibration.bias must be finite, not {self.bias!r}'
             )
 
+    @cached_property
+    def _in_order(self) -> tuple[float, ...]:
+        """The weights, one for each of FEATURES."""
+        weights = self.weights or {}
+        return tuple(weights.get(name, 0.0) for name in FEATURES)
+
     @property
     def is_fitted(self) -> bool:
         return self.weights is not None
@@ -124,8 +135,7 @@ class Calibration:
         """In [0, 1]; 0 for evidence that is not of numbers."""
         if self.weights is None:
             return evidence.score if math.isfinite(evidence.score) else 0.0
-        values = dict(zip(FEATURES, features(evidence), strict=True))
-        logit = self.bias + sum(weight * values[name] for name, weight in self.weights.items())
+        logit = self.bias + sum(map(operator.mul, self._in_order, features(evidence)))
         if not math.isfinite(logit):
             return 0.0
         return _logistic(logit)
@@ -164,6 +174,8 @@ class Judge:
         self.calibration = calibration
         self._first = self._trusted = self._found = NOTHING
         self._found_in = Box(0.0, 0.0, 0.0, 0.0)
+        self._likeness = (Similarity(0.0, 0.0),) * 2
+        """Of the newest looks to the first template, and to the newest trusted ones."""
         self._is_fresh = False
         self._recent: float | None = None
         """Mean logit of the scores of the last frames."""
@@ -174,6 +186,7 @@ class Judge:
         """The target is in `box` of `image` (H, W, 3) uint8 BGR."""
         self._first = self._trusted = self._found = describe(image, box)
         self._found_in = box
+        self._likeness = (self._first.similarity(self._first),) * 2
         self._recent = None
         # It is like itself: where it soon is less so, something else may have been followed.
         self._usual_likeness, self._usual_size = (
@@ -181,15 +194,27 @@ class Judge:
             _size(box),
         )
 
-    def judge(self, image: Image, estimate: Estimate, distance: float | None = None) -> Judgement:
+    def judge(
+        self,
+        image: Image,
+        estimate: Estimate,
+        distance: float | None = None,
+        looks_as_before: bool = False,
+    ) -> Judgement:
         """`distance` is that of `Motion.distance`, for a box that continues the track.
 
         None for a look elsewhere: neither motion nor the scores of the last frames say anything
-        about it.
+        about it. With `looks_as_before` its looks are taken for those of the box judged before
+        it, which saves most of the time.
         """
         box = estimate.box
-        found = describe(image, box)
-        first, trusted = found.similarity(self._first), found.similarity(self._trusted)
+        if not looks_as_before:
+            self._found, self._found_in = describe(image, box), box
+            self._likeness = (
+                self._found.similarity(self._first),
+                self._found.similarity(self._trusted),
+            )
+        first, trusted = self._likeness
         logit = _logit(estimate.score)
         recent = logit
         if distance is not None:
@@ -206,7 +231,7 @@ class Judge:
             size=_alike(_size(box), self._usual_size),
             inside=_inside(box, width, height),
         )
-        self._found, self._found_in, self._newest_logit = found, box, logit
+        self._newest_logit = logit
         self._is_fresh = distance is None
         return Judgement(self.calibration.probability(evidence), evidence)
 
@@ -218,8 +243,9 @@ class Judge:
         if self._is_fresh:
             # Found elsewhere: the doubts about what was followed before are not about this.
             self._recent = self._newest_logit
-        likeness = self._found.similarity(self._first).mean
-        self._usual_likeness = _followed(self._usual_likeness, likeness, _RATE)
+        first = self._found.similarity(self._first)
+        self._likeness = first, self._found.similarity(self._trusted)
+        self._usual_likeness = _followed(self._usual_likeness, first.mean, _RATE)
         self._usual_size = _followed(self._usual_size, _size(box), _RATE)
 
     def likeness(self, image: Image, box: Box) -> float:

@@ -6,12 +6,17 @@ The state is centre and size of the box and their velocities: constant velocity,
 random acceleration. All noise is in units of the target's size, so that one set of constants
 serves a target of 10 px and one of 500; how much of it a target makes is learnt as it moves.
 The figures behind the constants are in docs/motion.md.
+
+What is not known is the same along x and y, and along width and height, and none of the four
+tells of another: two covariances of a place and its velocity are all of it.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +91,53 @@ class Extrapolated:
     age_s: float
 
 
+class _Spread(NamedTuple):
+    """Covariance of a place and its velocity along one axis: px^2, px^2/s, px^2/s^2."""
+
+    place: float
+    both: float
+    velocity: float
+
+    def after(self, reach_s: float, left: float) -> _Spread:
+        """With a velocity that counted for `reach_s`, and of which so much is left."""
+        return _Spread(
+            self.place + reach_s * (2.0 * self.both + reach_s * self.velocity),
+            left * (self.both + reach_s * self.velocity),
+            left * left * self.velocity,
+        )
+
+    def and_noise(self, noise: _Spread) -> _Spread:
+        return _Spread(*map(operator.add, self, noise))
+
+    def seen(self, variance: float) -> _Spread:
+        """After the place was measured; `variance` is its own and that of the measurement."""
+        return _Spread(
+            self.place - self.place * self.place / variance,
+            self.both - self.place * self.both / variance,
+            self.velocity - self.both * self.both / variance,
+        )
+
+    def scaled(self, factor: float) -> _Spread:
+        return _Spread(factor * self.place, factor * self.both, factor * self.velocity)
+
+
+class _Guess(NamedTuple):
+    """mean: of cx, cy, w, h and their velocities. centre, size: what is not known of them."""
+
+    mean: tuple[float, ...]
+    centre: _Spread
+    size: _Spread
+
+    def covariance(self) -> Matrix:
+        """(8, 8)."""
+        return np.array([0.0, *self.centre, *self.size])[_LAYOUT]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """Replaced as a whole, never changed, so that another thread may predict meanwhile."""
 
-    mean: Vector
-    covariance: Matrix
+    guess: _Guess
     stamp_s: float
     interval_s: float
     liveliness: float = 1.0
@@ -116,7 +162,7 @@ class Motion:
         self._state: _State | None = None
         self._image_size = (math.inf, math.inf)
         # A frame asks for the same time more than once: to predict, to compare, to update.
-        self._newest: tuple[_State, float, Vector, Matrix] | None = None
+        self._newest: tuple[_State, float, _Guess] | None = None
 
     @property
     def stamp_s(self) -> float | None:
@@ -142,11 +188,12 @@ class Motion:
         For the time of the newest box or one before it, that is where the target was then.
         """
         state = self._started()
-        mean, covariance = self._at(state, stamp_s)
-        box = Box.from_center(*self._held(mean)[:4].tolist())
-        velocity = mean[4:].copy()
-        velocity[:2] += state.camera_velocity
-        return Predicted(box, velocity, covariance)
+        guess = self._at(state, stamp_s)
+        box = Box.from_center(*self._held(guess.mean)[:4])
+        vx, vy, *growth = guess.mean[4:]
+        camera_x, camera_y = state.camera_velocity
+        velocity = np.array([vx + camera_x, vy + camera_y, *growth])
+        return Predicted(box, velocity, guess.covariance())
 
     def update(self, box: Box, stamp_s: float, confidence: float = 1.0) -> None:
         """Takes in where the target was seen; `confidence` in [0, 1] is the weight of that.
@@ -161,26 +208,33 @@ class Motion:
         if elapsed_s > _LONGEST_GAP_S:
             self._begin(box, stamp_s, state.interval_s)
             return
-        mean, covariance = self._at(state, stamp_s)
+        mean, centre, size = self._at(state, stamp_s)
         if not elapsed_s:
             # A camera without stamps is always here, and its target moves: it must not be
             # averaged into standing still.
-            covariance += _process_noise(state, state.interval_s)
-        spread = covariance[:4, :4] + _box_noise(mean, confidence)
-        beside = _vector(box) - mean[:4]
-        solved = np.linalg.solve(spread, np.column_stack([covariance[:4], beside]))
-        gain = solved[:, :8].T
-        mean += gain @ beside
-        covariance -= gain @ covariance[:4]
-        distance = min(float(beside @ solved[:, 8]) / 4.0, _FARTHEST)
+            noise = _process_noise(state, state.interval_s)
+            centre, size = centre.and_noise(noise[0]), size.and_noise(noise[1])
+        variances = _variances(mean, centre, size, confidence)
+        beside = _beside(box, mean)
+        gains = [
+            (spread.place / variance, spread.both / variance)
+            for spread, variance in zip((centre, centre, size, size), variances, strict=True)
+        ]
+        places = [at + gain[0] * by for at, gain, by in zip(mean, gains, beside, strict=False)]
+        speeds = [at + gain[1] * by for at, gain, by in zip(mean[4:], gains, beside, strict=True)]
+        distance = min(_distance(beside, variances), _FARTHEST)
         liveliness = state.liveliness * math.exp(_LEARNING * (distance - 1.0))
-        self._state = replace(
-            state,
-            mean=self._held(mean),
-            covariance=0.5 * (covariance + covariance.T),
-            stamp_s=stamp_s if math.isfinite(stamp_s) else state.stamp_s,
-            interval_s=0.9 * state.interval_s + 0.1 * elapsed_s if elapsed_s else state.interval_s,
-            liveliness=min(max(liveliness, _LIVELINESS[0]), _LIVELINESS[1]),
+        self._state = _State(
+            _Guess(
+                self._held((*places, *speeds)),
+                centre.seen(variances[0]),
+                size.seen(variances[2]),
+            ),
+            stamp_s if math.isfinite(stamp_s) else state.stamp_s,
+            0.9 * state.interval_s + 0.1 * elapsed_s if elapsed_s else state.interval_s,
+            min(max(liveliness, _LIVELINESS[0]), _LIVELINESS[1]),
+            state.camera_velocity,
+            state.camera_s,
         )
 
     def warp(self, matrix: Matrix, stamp_s: float = math.nan) -> None:
@@ -188,7 +242,7 @@ class Motion:
 
         `stamp_s` is that of the new image; by it the filter learns how fast the camera moves, and
         expects that to go on. A matrix that is not finite or that turns the image inside out is
-        ignored.
+        ignored; of one that shears, the uncertainty only grows as the area does.
         """
         state = self._started()
         matrix = np.asarray(matrix, np.float64)
@@ -196,20 +250,31 @@ class Motion:
         squared_scale = float(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0])
         if not (np.isfinite(matrix).all() and squared_scale > 0):
             return
-        whole = math.sqrt(squared_scale) * np.eye(8)
-        whole[0:2, 0:2] = whole[4:6, 4:6] = turn
-        mean = whole @ state.mean
-        mean[:2] += shift
+        scale = math.sqrt(squared_scale)
+        guess = state.guess
+        place = (turn @ guess.mean[:2] + shift).tolist()
+        speed = (turn @ guess.mean[4:6]).tolist()
+        mean = (
+            *place,
+            *(scale * side for side in guess.mean[2:4]),
+            *speed,
+            *(scale * growth for growth in guess.mean[6:]),
+        )
         velocity = state.camera_velocity
         took_s = stamp_s - state.camera_base_s
         if 0 < took_s < _LONGEST_GAP_S:
-            moved = (mean[:2] - state.mean[:2]) / took_s
-            x, y = (velocity + _CAMERA_LEARNING * (moved - velocity)).tolist()
+            x, y = (
+                known + _CAMERA_LEARNING * ((now - before) / took_s - known)
+                for known, now, before in zip(velocity, place, guess.mean[:2], strict=True)
+            )
             velocity = (x, y)
         self._state = replace(
             state,
-            mean=self._held(mean),
-            covariance=whole @ state.covariance @ whole.T,
+            guess=_Guess(
+                self._held(mean),
+                guess.centre.scaled(squared_scale),
+                guess.size.scaled(squared_scale),
+            ),
             camera_velocity=velocity,
             camera_s=stamp_s if math.isfinite(stamp_s) else state.camera_s,
         )
@@ -223,39 +288,42 @@ class Motion:
         state = self._started()
         if not box.is_finite():
             return math.inf
-        mean, covariance = self._at(state, stamp_s)
-        spread = covariance[:4, :4] + _box_noise(mean, 1.0)
-        beside = _vector(box) - mean[:4]
-        return float(beside @ np.linalg.solve(spread, beside)) / 4.0
+        mean, centre, size = self._at(state, stamp_s)
+        return _distance(_beside(box, mean), _variances(mean, centre, size, 1.0))
 
     def _started(self) -> _State:
         if self._state is None:
             raise RuntimeError('Motion.start has not been called')
         return self._state
 
-    def _at(self, state: _State, stamp_s: float) -> tuple[Vector, Matrix]:
-        """As `_ahead`; both may be changed."""
+    def _at(self, state: _State, stamp_s: float) -> _Guess:
+        """As `_ahead`."""
         newest = self._newest
         if newest is None or newest[0] is not state or newest[1] != stamp_s:
-            self._newest = newest = (state, stamp_s, *_ahead(state, stamp_s))
-        return newest[2].copy(), newest[3].copy()
+            self._newest = newest = (state, stamp_s, _ahead(state, stamp_s))
+        return newest[2]
 
     def _begin(self, box: Box, stamp_s: float, interval_s: float) -> None:
-        mean = self._held(np.concatenate([_vector(box), np.zeros(4)]))
-        covariance = np.zeros((8, 8))
-        covariance[:4, :4] = _box_noise(mean, 1.0)
-        covariance[4:, 4:] = _unit_px(mean) ** 2 * _FIRST_VELOCITY
+        mean = self._held((box.cx, box.cy, box.w, box.h, 0.0, 0.0, 0.0, 0.0))
+        unit = _unit_px(mean) ** 2
+        centre, size = (
+            _Spread(unit * noise**2, 0.0, unit * velocity**2)
+            for noise, velocity in zip(_BOX_NOISE, _FIRST_VELOCITY_NOISE, strict=True)
+        )
         stamp_s = stamp_s if math.isfinite(stamp_s) else -math.inf
-        self._state = _State(mean, covariance, stamp_s, interval_s)
+        self._state = _State(_Guess(mean, centre, size), stamp_s, interval_s)
 
-    def _held(self, mean: Vector) -> Vector:
-        """`mean` with the box held in size and place, in place; its speed stays what it is."""
-        for axis, longest in enumerate(self._image_size):
-            side = min(max(float(mean[2 + axis]), _SMALLEST_SIDE_PX), longest)
-            mean[2 + axis] = side
-            if longest < math.inf:
-                mean[axis] = min(max(float(mean[axis]), -0.5 * side), longest + 0.5 * side)
-        return mean
+    def _held(self, mean: tuple[float, ...]) -> tuple[float, ...]:
+        """`mean` with the box held in size and place; its speed stays what it is."""
+        width, height = self._image_size
+        cx, cy, w, h, *speed = mean
+        w = min(max(w, _SMALLEST_SIDE_PX), width)
+        h = min(max(h, _SMALLEST_SIDE_PX), height)
+        if width < math.inf:
+            cx = min(max(cx, -0.5 * w), width + 0.5 * w)
+        if height < math.inf:
+            cy = min(max(cy, -0.5 * h), height + 0.5 * h)
+        return (cx, cy, w, h, *speed)
 
 
 def predict_to_now(motion: Motion, now_s: float, longest_s: float = 1.0) -> Extrapolated | None:
@@ -271,26 +339,33 @@ def predict_to_now(motion: Motion, now_s: float, longest_s: float = 1.0) -> Extr
     return Extrapolated(motion.predict(now_s), seen_s, now_s - seen_s)
 
 
-def _ahead(state: _State, stamp_s: float) -> tuple[Vector, Matrix]:
-    """Mean (8,) and covariance (8, 8) at `stamp_s`."""
+def _ahead(state: _State, stamp_s: float) -> _Guess:
+    """What is thought of the target at `stamp_s`."""
     elapsed_s = state.elapsed_s(stamp_s)
     if not elapsed_s:
-        return state.mean, state.covariance
-    transition = _EYE.copy()
+        return state.guess
+    (cx, cy, w, h, vx, vy, vw, vh), centre, size = state.guess
     horizon_s = _horizon_s(state)
-    for first, longest_s in ((0, horizon_s), (2, _SIZE_HORIZON_S)):
-        reach_s, left = _reach(elapsed_s, longest_s)
-        for place in (first, first + 1):
-            transition[place, place + 4] = reach_s
-            transition[place + 4, place + 4] = left
-    mean = transition @ state.mean
-    if state.camera_velocity != (0.0, 0.0):
-        # As far as the target's own: where the camera follows it, the two are each other's
-        # opposite.
-        unseen_s = max(0.0, stamp_s - state.camera_base_s)
-        mean[:2] += np.multiply(state.camera_velocity, _reach(unseen_s, horizon_s)[0])
-    covariance = transition @ state.covariance @ transition.T
-    return mean, covariance + _process_noise(state, elapsed_s)
+    reach_s, left = _reach(elapsed_s, horizon_s)
+    size_reach_s, size_left = _reach(elapsed_s, _SIZE_HORIZON_S)
+    camera_x, camera_y = state.camera_velocity
+    # As far as the target's own: where the camera follows it, the two are each other's opposite.
+    unseen_s = _reach(max(0.0, stamp_s - state.camera_base_s), horizon_s)[0]
+    noise = _process_noise(state, elapsed_s)
+    return _Guess(
+        (
+            cx + reach_s * vx + unseen_s * camera_x,
+            cy + reach_s * vy + unseen_s * camera_y,
+            w + size_reach_s * vw,
+            h + size_reach_s * vh,
+            left * vx,
+            left * vy,
+            size_left * vw,
+            size_left * vh,
+        ),
+        centre.after(reach_s, left).and_noise(noise[0]),
+        size.after(size_reach_s, size_left).and_noise(noise[1]),
+    )
 
 
 def _reach(elapsed_s: float, horizon_s: float) -> tuple[float, float]:
@@ -304,45 +379,62 @@ def _reach(elapsed_s: float, horizon_s: float) -> tuple[float, float]:
 
 def _horizon_s(state: _State) -> float:
     """How far ahead the velocity of the centre is believed in full."""
-    squared_speed = float(state.mean[4] ** 2 + state.mean[5] ** 2)
-    disturbance = 2.0 * state.liveliness * (_ACCELERATION_NOISE[0] * _unit_px(state.mean)) ** 2
+    mean = state.guess.mean
+    squared_speed = mean[4] ** 2 + mean[5] ** 2
+    disturbance = 2.0 * state.liveliness * (_ACCELERATION_NOISE[0] * _unit_px(mean)) ** 2
     return min(max(_BELIEF * squared_speed / disturbance, _HORIZON_S[0]), _HORIZON_S[1])
 
 
-def _process_noise(state: _State, elapsed_s: float) -> Matrix:
-    """(8, 8) what the target may have done by itself: white acceleration and a random walk."""
-    elapsed_s = min(elapsed_s, _LONGEST_GAP_S)
-    noise = (elapsed_s**2 / 2) * _ACCELERATED_BOTH
-    noise[:4, :4] = (elapsed_s**3 / 3) * _ACCELERATION + elapsed_s * _WALK
-    noise[4:, 4:] = elapsed_s * _ACCELERATION
-    noise *= state.liveliness * _unit_px(state.mean) ** 2
-    return noise
+def _process_noise(state: _State, elapsed_s: float) -> list[_Spread]:
+    """What the target may have done by itself: white acceleration and a random walk."""
+    t = min(elapsed_s, _LONGEST_GAP_S)
+    unit = state.liveliness * _unit_px(state.guess.mean) ** 2
+    return [
+        _Spread(
+            unit * (t**3 / 3 * acceleration**2 + t * walk**2),
+            unit * t**2 / 2 * acceleration**2,
+            unit * t * acceleration**2,
+        )
+        for acceleration, walk in zip(_ACCELERATION_NOISE, _WALK_NOISE, strict=True)
+    ]
 
 
-def _box_noise(mean: Vector, confidence: float) -> Matrix:
-    """(4, 4) of a measured box."""
+def _variances(
+    mean: tuple[float, ...], centre: _Spread, size: _Spread, confidence: float
+) -> tuple[float, float, float, float]:
+    """Of a measured cx, cy, w and h about the expected ones."""
     # NaN compares false with everything and counts for no confidence.
     weight = min(confidence, 1.0) if confidence > _LEAST_CONFIDENCE else _LEAST_CONFIDENCE
-    return (_unit_px(mean) / weight) ** 2 * _BOX
+    unit = (_unit_px(mean) / weight) ** 2
+    of_centre = centre.place + unit * _BOX_NOISE[0] ** 2
+    of_size = size.place + unit * _BOX_NOISE[1] ** 2
+    return of_centre, of_centre, of_size, of_size
 
 
-def _unit_px(mean: Vector) -> float:
+def _beside(box: Box, mean: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """How far cx, cy, w and h are from the expected ones."""
+    return box.cx - mean[0], box.cy - mean[1], box.w - mean[2], box.h - mean[3]
+
+
+def _distance(beside: tuple[float, ...], variances: tuple[float, ...]) -> float:
+    """The squared Mahalanobis distance over 4."""
+    return sum(by * by / of for by, of in zip(beside, variances, strict=True)) / 4.0
+
+
+def _unit_px(mean: tuple[float, ...]) -> float:
     """The target's size, in which its noise is counted."""
-    return max(math.sqrt(max(0.0, float(mean[2] * mean[3]))), _SMALLEST_UNIT_PX)
+    return max(math.sqrt(max(0.0, mean[2] * mean[3])), _SMALLEST_UNIT_PX)
 
 
-def _vector(box: Box) -> Vector:
-    return np.array([box.cx, box.cy, box.w, box.h])
+def _layout() -> NDArray[np.intp]:
+    """(8, 8) of which of 0, the centre's three and the size's three each covariance is."""
+    layout = np.zeros((8, 8), np.intp)
+    for axis in range(4):
+        first = 1 if axis < 2 else 4
+        layout[axis, axis] = first
+        layout[axis, axis + 4] = layout[axis + 4, axis] = first + 1
+        layout[axis + 4, axis + 4] = first + 2
+    return layout
 
 
-def _variances(noise: tuple[float, float]) -> Matrix:
-    centre, size = noise
-    return np.diag([centre**2, centre**2, size**2, size**2])
-
-
-_EYE = np.eye(8)
-_BOX = _variances(_BOX_NOISE)
-_WALK = _variances(_WALK_NOISE)
-_ACCELERATION = _variances(_ACCELERATION_NOISE)
-_FIRST_VELOCITY = _variances(_FIRST_VELOCITY_NOISE)
-_ACCELERATED_BOTH = np.asarray(np.kron([[0, 1], [1, 0]], _ACCELERATION), np.float64)
+_LAYOUT = _layout()

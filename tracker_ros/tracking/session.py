@@ -44,6 +44,11 @@ _ASTRAY = 0.1
 _OVER_THE_BORDER = 0.3
 # A tracker goes on by itself from an answer with so much of the confidence that is believed.
 _DRIFTING = 0.2
+# After so many frames of at least such a confidence, what is in the box is looked at in every
+# second frame only, unless the score falls by so much.
+_STEADY_FRAMES = 10
+_NO_DOUBT = 0.8
+_FALLEN = 0.1
 # Every so many sure frames the newest looks of the target are taken for its looks.
 _RENEWAL_FRAMES = 10
 # How long a hint is kept for a target that is not lost yet.
@@ -176,12 +181,16 @@ class Session:
         self._newest = inside
         """What the tracker searches around."""
         self._sure_frames = 0
+        self._steady_frames = 0
+        """Frames in a row that left no doubt."""
         self._resemblance = 1.0
         """To the first template, of late: `Evidence.origin` of sure frames."""
         self._is_believed = True
         """Whether the answer of the newest frame was believed."""
         self._trial: int | None = None
         """For how many frames something found elsewhere has been followed; None for nothing."""
+        self._own: Box | None = None
+        """Where the tracker had come to by itself, while it follows something else on trial."""
         self._search: Search | None = None
         self._hint: tuple[Box, float] | None = None
         self.observation = Observation(
@@ -236,7 +245,9 @@ class Session:
             self._believe(image, estimate, judgement)
         else:
             self._doubt(image, estimate, confidence)
-        if estimate is not answer and self._newest is estimate.box:
+        is_held = estimate is not answer and self._newest is estimate.box
+        # In doubt it goes on by itself, as it would without all this.
+        if is_held and (self._is_believed or not answer.box.is_finite()):
             self.tracker.search_around(self._newest)
         is_seen = state is not State.LOST
         self.observation = Observation(
@@ -308,13 +319,36 @@ class Session:
             # It may be anywhere and move otherwise than before.
             height, width = image.shape[:2]
             self.motion.start(estimate.box, self._pace.stamp_s, image_size=(width, height))
-            self._trial = None
+            self._trial = self._own = None
             self._believe(image, estimate, judgement)
+            return
+        own = self._look_at_own(image)
+        if own is not None and own.merit >= max(judgement.probability, self.thresholds.sure):
+            self.tracker.search_around(own.box)
+            self._newest = own.box
+            self._trial = self._own = None
         elif judgement.probability < self.thresholds.lost or self._trial > _LONGEST_TRIAL_FRAMES:
             if self._search is not None:
                 self._search.refuse(estimate.box, self._pace.stamp_s)
             self._trial = None
-            self._doubt(image, estimate, 0.0)
+            if self._own is None:
+                self._doubt(image, estimate, judgement.probability)
+                return
+            self.tracker.search_around(self._own)
+            self._newest, self._own = self._own, None
+            self._look_elsewhere(image)
+
+    def _look_at_own(self, image: Image) -> Candidate | None:
+        """Meanwhile what the tracker was following by itself is followed too, if there is time."""
+        if self._own is None or not self._can_search:
+            return None
+        if not self._pace.looks(1, self.care.time_share, self.tracker.inference_s):
+            return None
+        with self._pace.looking(1):
+            estimate = self.tracker.look(image, self._own)
+            own = self._judged(image, estimate, True)
+        self._own = estimate.box
+        return Candidate(estimate.box, own.probability, self._is_near(estimate.box))
 
     def _look_elsewhere(self, image: Image) -> None:
         """A few looks around other places than the last; the best find may go on trial."""
@@ -344,6 +378,7 @@ class Session:
             ]
         best = self._search.propose(candidates, self._needed, stamp_s)
         if best is not None:
+            self._own = self._newest
             self.tracker.search_around(best.box)
             self._newest = best.box
             self._trial = 0
@@ -373,18 +408,29 @@ class Session:
         """
         distance = None
         if not is_away:
-            # A tenth of a millisecond in each frame, for those calibrations that weigh it.
+            # Time spent for those calibrations that weigh it.
             weights = self._judge.calibration.weights or {}
             weighs_motion = weights.get('agreement', 0.0) > 0
             distance = (
                 self.motion.distance(estimate.box, self._pace.stamp_s) if weighs_motion else 0.0
             )
-        judgement = self._judge.judge(image, estimate, distance)
+        looks_as_before = not is_away and self._is_steady(estimate)
+        judgement = self._judge.judge(image, estimate, distance, looks_as_before)
         if not is_away:
+            is_steady = judgement.probability >= _NO_DOUBT
+            self._steady_frames = self._steady_frames + 1 if is_steady else 0
             return judgement
         enough = _ENOUGH_RESEMBLANCE * self._resemblance
         resemblance = min(1.0, judgement.evidence.origin / max(enough, 1e-6))
         return replace(judgement, probability=judgement.probability * resemblance)
+
+    def _is_steady(self, estimate: Estimate) -> bool:
+        """Whether there is so little doubt that the looks of the last frame still do."""
+        return (
+            self._steady_frames >= _STEADY_FRAMES
+            and self._steady_frames % 2 == 1
+            and estimate.score >= self.observation.score - _FALLEN
+        )
 
     def _held_back(self, judgement: Judgement) -> Judgement:
         """A look-alike, more likely: what came from nowhere has to be more than sure."""
@@ -436,6 +482,8 @@ class Session:
         self._trusted, self._newest = (
             shifted(box, matrix) for box in (self._trusted, self._newest)
         )
+        if self._own is not None:
+            self._own = shifted(self._own, matrix)
         self.tracker.search_around(self._newest)
         if self._search is not None:
             self._search.moved(matrix)
