@@ -135,7 +135,13 @@ def test_a_message_starts_a_target(scripted, capfd):
     assert bench.received['detection'][-1].id == 'from_topic'
     assert box_of(bench.received['detection'][-1]) == BOX
     bench.until_state(lambda state: state.target_id == 'from_topic')
-    assert '~/init: from_topic: started at x=10.0' in capfd.readouterr().err
+    said = []
+
+    def is_told():  # after the detection is out
+        said.append(capfd.readouterr().err)
+        return '~/init: from_topic: started at x=10.0' in ''.join(said)
+
+    bench.until(is_told)
 
 
 def test_a_message_starts_in_the_image_of_its_stamp(bench, package):
