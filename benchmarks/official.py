@@ -36,12 +36,22 @@ class Official(ABC):
     takes_rgb = True
     """Frames are given to it in RGB, which its callers have to make first, or in BGR."""
 
-    def __init__(self, model: str, threads: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        clones: Path,
+        checkpoint: Path,
+        model: str,
+        inputs: dict[str, Any],
+        threads: int,
+        size: tuple[int, int],
+    ) -> None:
+        """`clones` is the folder of all clones, `inputs` the entry of the package's manifest."""
         import torch
 
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        self._model = model
+        self._clones, self._checkpoint = clones, checkpoint
+        self._model, self._inputs = model, inputs
         self._note = f'PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}'
         self._network_s = 0.0
         self._place = 0

@@ -31,25 +31,13 @@ _CONFIGURATIONS = {
 class OfficialMixformer(Official):
     """The class that the official tests run, as they do."""
 
-    def __init__(
-        self,
-        clones: Path,
-        checkpoint: Path,
-        model: str,
-        inputs: dict[str, Any],
-        threads: int,
-        size: tuple[int, int],
-    ) -> None:
-        self._clone, self._checkpoint = clones / 'MixFormerV2', checkpoint
-        self._search_factor = float(inputs['search_factor'])
-        super().__init__(model, threads, size)
-
     def load(self) -> None:
-        _stand_in(self._clone)
+        clone = self._clones / 'MixFormerV2'
+        _stand_in(clone)
         name = 'mixformer2_vit_online'
         config = importlib.import_module(f'lib.config.{name}.config')
         tracking = importlib.import_module(f'lib.test.tracker.{name}')
-        path = self._clone / 'experiments' / name / _CONFIGURATIONS[self._model]
+        path = clone / 'experiments' / name / _CONFIGURATIONS[self._model]
         config.update_config_from_file(str(path))
         test = config.cfg.TEST
         parameters = SimpleNamespace(
@@ -57,7 +45,7 @@ class OfficialMixformer(Official):
             checkpoint=str(self._checkpoint),
             template_factor=test.TEMPLATE_FACTOR,
             template_size=test.TEMPLATE_SIZE,
-            search_factor=self._search_factor,
+            search_factor=float(self._inputs['search_factor']),
             search_size=test.SEARCH_SIZE,
             online_size=1,
             update_interval=1 << 30,

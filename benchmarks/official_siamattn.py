@@ -53,22 +53,11 @@ class OfficialSiamattn(Official):
 
     takes_rgb = False
 
-    def __init__(
-        self,
-        clones: Path,
-        checkpoint: Path,
-        model: str,
-        _inputs: dict[str, Any],
-        threads: int,
-        size: tuple[int, int],
-    ) -> None:
-        self._clone, self._state = clones / 'research-siamattn', state_of(checkpoint)
-        super().__init__(model, threads, size)
-
     def load(self) -> None:
         import torch
 
-        _stand_in(self._clone)
+        clone = self._clones / 'research-siamattn'
+        _stand_in(clone)
         config = importlib.import_module('pysot.core.config').cfg
         config.CUDA = False
         config.BACKBONE.KWARGS = {'used_layers': [0, 1, 2, 3, 4]}
@@ -77,10 +66,10 @@ class OfficialSiamattn(Official):
         config.MASK.MASK = True
         config.TRACK.update(_VOT2018)
         model = importlib.import_module('pysot.models.model_builder').ModelBuilder()
-        model.load_state_dict(self._state, strict=True)
+        model.load_state_dict(state_of(self._checkpoint), strict=True)
         tracking = import_edited(
             'pysot.tracker.siammask_tracker',
-            self._clone / 'pysot' / 'tracker' / 'siammask_tracker.py',
+            clone / 'pysot' / 'tracker' / 'siammask_tracker.py',
             {'np.float)': 'float)', "cv2.__version__[-5] == '4'": 'True'},
         )
         self._tracker = tracking.SiamMaskTracker(model.eval())

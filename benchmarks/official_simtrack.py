@@ -28,24 +28,11 @@ CLONES = {'SimTrack': 'lib/models/stark/clipvit16.py', 'CLIP': 'clip/model.py'}
 class OfficialSimtrack(Official):
     """The class that the official tests run, as they do."""
 
-    def __init__(
-        self,
-        clones: Path,
-        checkpoint: Path,
-        model: str,
-        inputs: dict[str, Any],
-        threads: int,
-        size: tuple[int, int],
-    ) -> None:
-        self._clones, self._inputs = clones, inputs
-        self._state = state_of(checkpoint)
-        self._variant = VARIANTS[model.removeprefix('simtrack_')]
-        super().__init__(model, threads, size)
-
     def load(self) -> None:
         import torch
 
-        variant = self._variant
+        variant = VARIANTS[self._model.removeprefix('simtrack_')]
+        state = state_of(self._checkpoint)
         _stand_in(self._clones, variant)
         cfg = importlib.import_module('lib.config.simtrack.config').cfg
         module = importlib.import_module('lib.test.tracker.simtrack')
@@ -66,7 +53,7 @@ class OfficialSimtrack(Official):
         )
         read = torch.load
         # The place of the checkpoint is written in the code, to be filled in.
-        torch.load = lambda *_arguments, **_options: self._state
+        torch.load = lambda *_arguments, **_options: state
         try:
             self._tracker = module.SimTrack(parameters, 'lasot')
         finally:

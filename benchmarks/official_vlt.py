@@ -29,31 +29,20 @@ CLONES = {'SOTS': 'lib/models/backbone/SPOS_VLT.py'}
 class OfficialVlt(Official):
     """The class that the official tests run, as they do."""
 
-    def __init__(
-        self,
-        clones: Path,
-        checkpoint: Path,
-        model: str,
-        _inputs: dict[str, Any],
-        threads: int,
-        size: tuple[int, int],
-    ) -> None:
-        self._clone, self._state = clones / 'SOTS', state_of(checkpoint)
-        self.takes_rgb = model == 'vlt_tt'
-        super().__init__(model, threads, size)
-
     def load(self) -> None:
-        _stand_in(self._clone)
-        path = self._clone / 'experiments' / f'{self._model.upper()}.yaml'
+        self.takes_rgb = self._model == 'vlt_tt'
+        clone = self._clones / 'SOTS'
+        _stand_in(clone)
+        path = clone / 'experiments' / f'{self._model.upper()}.yaml'
         self._config = Tree(yaml.safe_load(path.read_text(encoding='utf-8')))
         builder = importlib.import_module('utils.sot_builder')
         self._network = builder.Siamese_builder(self._config).build()
         self._network.backbone.load_nlp()
-        self._network.load_state_dict(self._state, strict=True)
+        self._network.load_state_dict(state_of(self._checkpoint), strict=True)
         self._network.eval()
         tracking = import_edited(
             'tracker.sot_tracker',
-            self._clone / 'lib' / 'tracker' / 'sot_tracker.py',
+            clone / 'lib' / 'tracker' / 'sot_tracker.py',
             {'cen.ptp()': 'np.ptp(cen)'},
         )
         self._tracker = tracking.SiamTracker(self._config)

@@ -51,7 +51,7 @@ def following(takes_rgb: bool):
             return self.last.xywh()
 
     Following.takes_rgb = takes_rgb
-    return Following('following', 1, (320, 240))
+    return Following(FOLDER, FOLDER, 'following', {}, 1, (320, 240))
 
 
 def test_public_code_is_a_subject():
