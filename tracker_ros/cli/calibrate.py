@@ -69,14 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     from tracker_ros.evaluation.calibration import FitError
     from tracker_ros.evaluation.sequences import SequenceError
     from tracker_ros.runtime.engine import EngineError
-    from tracker_ros.runtime.package import PackageError
     from tracker_ros.trackers import TrackerError
-    from tracker_ros.tracking.confidence import CalibrationError
     from tracker_ros.training.pictures import DataError
 
     errors = (
-        FitError, SequenceError, EngineError, PackageError, TrackerError, CalibrationError,
-        DataError, OSError,
+        FitError, SequenceError, EngineError, PackageError, TrackerError, DataError, OSError,
     )  # fmt: skip
     try:
         return _calibrate(options)
