@@ -31,7 +31,7 @@ class Care:
     in (0, 1].
     most_looks: in one frame, whatever the time left.
     camera_motion: whether the motion of the camera is measured, in every frame, so that places
-    stay with the scene; it costs a millisecond or two.
+    stay with the scene; it costs some 4 ms for 1280 x 720.
     """
 
     search: bool = True
