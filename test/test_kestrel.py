@@ -116,10 +116,11 @@ def test_a_graph_has_no_branches_and_no_loose_shapes(network, tmp_path):
         assert not used & {'If', 'Loop', 'NonZero', 'ScatterND', 'Einsum', 'BatchNormalization'}
 
 
-def test_a_package_runs(network, tmp_path):
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_a_package_runs(network, tmp_path, runtime):
     torch.save(network.state_dict(), tmp_path / 'w.pt')
     convert(tmp_path / 'w.pt', 'kestrel', 'small', tmp_path / 'small')
-    tracker = create(str(tmp_path / 'small'), 'onnxruntime', 1)
+    tracker = create(str(tmp_path / 'small'), runtime, 1)
     square = Square()
     tracker.start(square.at(60, 50), square.box(60, 50))
     for x in range(60, 170):

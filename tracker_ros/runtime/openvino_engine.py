@@ -73,7 +73,11 @@ class OpenVinoEngine(Engine):
         search, is_batch_free = self._compiled(self._search_path)
         # In int8 several at once took up to a quarter longer each (docs/benchmarks.md).
         self._gains_by_batches = is_batch_free and not package.is_int8
-        self.template_inputs = tuple(_name(port) for port in self._template.inputs)
+        # Compiling may give an input further names, such as that of a reshape behind it.
+        self.template_inputs = tuple(
+            _name(port)
+            for port in self._core.read_model(str(package.graphs['template'].path)).inputs
+        )
         self._cached_names = {name for port in search.inputs for name in port.get_names()}
         self._one = _OneTarget(search)
         self._further = {
