@@ -23,6 +23,7 @@ torch = pytest.importorskip('torch', reason='needs PyTorch: pip install torch')
 from tracker_ros.cli import main  # noqa: E402
 from tracker_ros.geometry import Box, stark_corner, stark_crop  # noqa: E402
 from tracker_ros.networks.kestrel import VARIANTS, Output, Variant  # noqa: E402
+from tracker_ros.runtime.package import read_package  # noqa: E402
 from tracker_ros.training import losses, scenes  # noqa: E402
 from tracker_ros.training.checkpoints import TrainingError, load  # noqa: E402
 from tracker_ros.training.light import Weather, weathered  # noqa: E402
@@ -32,6 +33,7 @@ from tracker_ros.training.recipe import Recipe, RecipeError, read_recipe, recipe
 from tracker_ros.training.samples import Crops, Mix, Sampler  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted(set((ROOT / 'recipes').glob('*.yaml')) - {ROOT / 'recipes' / 'sources.yaml'})
 CROPS = Crops(template_px=32, search_px=64)
 CALM = Weather(0, 0, 0, 0, 0, 0, 0, 0, 0)
 SMALL = Variant((8, 8, 16, 16), (1, 1, 1), dim=16, head_dim=16, heads=2, groups=4)
@@ -429,7 +431,7 @@ def test_overlap_is_that_of_boxes():
 # Recipes
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'recipes').glob('*.yaml')), ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
 def test_the_recipes_are_in_order(path):
     recipe = read_recipe(path)
     assert recipe.variant in VARIANTS
@@ -612,3 +614,73 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
     assert 'are missing' in capsys.readouterr().err
     assert main(['train', str(tmp_path / 'none.yaml'), '--out', str(tmp_path / 'run')]) == 2
     assert 'cannot be read' in capsys.readouterr().err
+
+
+# The card
+
+
+@pytest.fixture
+def exported(small, collection, folder, tmp_path):
+    """Exports a short run, with these terms of its sources; returns the exit code."""
+    mix = {'sources': {'blocks': 3.0, 'clips': 1.0}}
+    recipe = recipe_of(folder, data={'folder': str(folder), 'mix': mix})
+    train(recipe, tmp_path / 'run', samples=make_sampler(collection))
+
+    def export(terms: object, *options: str) -> int:
+        (tmp_path / 'sources.yaml').write_text(yaml.safe_dump(terms))
+        arguments = ['--name', 'own', '--output', str(tmp_path / 'own')]
+        sources = ['--sources', str(tmp_path / 'sources.yaml')]
+        return main(['export', str(tmp_path / 'run'), *arguments, *sources, *options])
+
+    return export
+
+
+TERMS = {
+    'blocks': {'dataset': 'blocks of colour', 'terms': 'CC0-1.0'},
+    'clips': {'dataset': 'a walk', 'terms': 'research'},
+}
+
+
+def test_a_run_becomes_a_package_with_a_card(exported, tmp_path):
+    found = {'auc': 0.5, 'precision': 0.25, 'normalised_precision': 0.75}
+    scores = tmp_path / 'scores.json'
+    scores.write_text(json.dumps({'data': '/some/walks', 'trackers': {'/a/own': found}}))
+    assert exported(TERMS, '--scores', str(scores)) == 0
+    package = read_package(tmp_path / 'own')
+    package.verify()
+    (training,) = package.manifest['training']
+    assert (training['recipe'], training['samples'], training['seed']) == ('small', 48, 0)
+    assert training['torch'] == torch.__version__
+    card = (tmp_path / 'own' / 'card.md').read_text()
+    assert '| blocks | blocks of colour | CC0-1.0 | 75.0 % |' in card
+    assert '| clips | a walk | research | 25.0 % |' in card
+    assert '| own | 0.500 | 0.250 | 0.750 | - | - | - |' in card
+    assert '## Accuracy on walks' in card
+
+
+def test_no_card_without_the_terms_of_the_data(exported, tmp_path, capsys):
+    assert exported({'blocks': TERMS['blocks']}) == 1
+    assert 'the terms of clips are not told' in capsys.readouterr().err
+    assert exported({'blocks': {'terms': 'CC0-1.0'}}) == 1
+    assert 'blocks needs dataset and terms' in capsys.readouterr().err
+    assert not (tmp_path / 'own').exists()
+
+
+def test_scores_that_are_none_are_refused(exported, tmp_path, capsys):
+    (tmp_path / 'scores.json').write_text('{"trackers": 3}')
+    assert exported(TERMS, '--scores', str(tmp_path / 'scores.json')) == 1
+    assert 'no result of' in capsys.readouterr().err
+
+
+def test_only_a_run_is_exported(tmp_path, capsys):
+    (tmp_path / 'sources.yaml').write_text(yaml.safe_dump(TERMS))
+    arguments = ['--name', 'own', '--output', str(tmp_path / 'own')]
+    sources = ['--sources', str(tmp_path / 'sources.yaml')]
+    assert main(['export', str(tmp_path / 'none'), *arguments, *sources]) == 1
+    assert 'holds no run' in capsys.readouterr().err
+
+
+def test_the_terms_of_all_sources_of_the_recipes_are_told():
+    terms = yaml.safe_load((ROOT / 'recipes' / 'sources.yaml').read_text())
+    for path in RECIPES:
+        assert read_recipe(path).data.mix.sources.keys() <= terms.keys()

@@ -9,7 +9,18 @@ import os
 import sys
 
 from tracker_ros import __version__
-from tracker_ros.cli import bench, build, doctor, eval, explain, models, services, track, train
+from tracker_ros.cli import (
+    bench,
+    build,
+    doctor,
+    eval,
+    explain,
+    export,
+    models,
+    services,
+    track,
+    train,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--version', action='version', version=f'tracker_ros {__version__}')
     subparsers = parser.add_subparsers(required=True, metavar='VERB')
-    for verb in (track, services, models, build, bench, eval, explain, train, doctor):
+    for verb in (track, services, models, build, bench, eval, explain, train, export, doctor):
         verb.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:

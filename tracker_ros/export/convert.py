@@ -75,7 +75,7 @@ FAMILIES = {
 }
 
 
-def convert(path: Path, family: str, name: str, folder: Path, **facts: str) -> ModelPackage:
+def convert(path: Path, family: str, name: str, folder: Path, **facts: Any) -> ModelPackage:
     """Make the package `name` in `folder` from the checkpoint at `path`.
 
     `facts` are further entries of model.yaml, such as licence and source. The folder appears

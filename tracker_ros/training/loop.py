@@ -3,13 +3,15 @@
 """The training loop: one process, ended and continued at any time without a trace.
 
 What a run is lies in its folder: ``last.pt`` (all that is needed to go on), ``network.pt`` (the
-averaged weights, for `tracker_ros models convert`), ``recipe.yaml``, ``log.txt``, ``curve.tsv``.
+averaged weights, for `tracker_ros models convert`), ``recipe.yaml``, ``made_by.yaml`` (versions
+and commit), ``log.txt``, ``curve.tsv``.
 """
 
 from __future__ import annotations
 
 import math
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from tracker_ros import __version__
 from tracker_ros.networks.kestrel import VARIANTS, Kestrel
 from tracker_ros.training.checkpoints import TrainingError, load, save
 from tracker_ros.training.losses import Truth, loss_of
@@ -31,6 +34,7 @@ from tracker_ros.training.recipe import Recipe, recipe_from
 from tracker_ros.training.samples import Sample, Sampler
 from tracker_ros.training.validation import Pairs, read_pairs, validate
 
+MADE_BY = 'made_by.yaml'
 _LOG_EVERY_S = 60.0
 _REQUESTS = (signal.SIGTERM, signal.SIGINT)
 
@@ -281,7 +285,19 @@ def _begun(recipe: Recipe, folder: Path, resume: bool, begin_with: Path | None) 
     (folder / 'recipe.yaml').write_text(
         yaml.safe_dump(recipe.as_dict(), sort_keys=False), encoding='utf-8'
     )
+    (folder / MADE_BY).write_text(yaml.safe_dump(_made_by(), sort_keys=False), encoding='utf-8')
     return run
+
+
+def _made_by() -> dict[str, str]:
+    """What a run is made with; the commit where the package runs from a checkout with git."""
+    facts = {'tracker_ros': __version__, 'torch': str(torch.__version__)}
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return facts
+    return {**facts, 'commit': found.stdout.strip()}
 
 
 class _Session:
