@@ -45,6 +45,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         *shared('package.xml', 'launch/*', 'config/*', 'models/*/model.yaml'),
+        *shared('benchmarks/published.yaml'),
     ],
     install_requires=['setuptools'],
     zip_safe=False,

@@ -117,7 +117,7 @@ def test_package_xml_declares_what_is_imported() -> None:
     assert needed <= declared, f'package.xml does not declare {sorted(needed - declared)}'
 
 
-def test_setup_installs_what_the_node_reads(tmp_path: Path) -> None:
+def test_setup_installs_what_the_package_reads(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, 'setup.py', '--quiet', 'install_data', '--install-dir', str(tmp_path)],
         cwd=ROOT,
@@ -127,7 +127,13 @@ def test_setup_installs_what_the_node_reads(tmp_path: Path) -> None:
     share = tmp_path / 'share'
     expected = [
         path.relative_to(ROOT)
-        for pattern in ('package.xml', 'launch/*.*', 'config/*.*', 'models/*/model.yaml')
+        for pattern in (
+            'package.xml',
+            'launch/*.*',
+            'config/*.*',
+            'models/*/model.yaml',
+            'benchmarks/published.yaml',
+        )
         for path in ROOT.glob(pattern)
     ]
     missing = [path for path in expected if not (share / 'tracker_ros' / path).is_file()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tracker_ros.evaluation.comparison import Comparison
     from tracker_ros.evaluation.datasets import Dataset
     from tracker_ros.evaluation.kept import KeptRuns
     from tracker_ros.evaluation.one_pass import Failure, OnePassTracker, Run
@@ -128,16 +129,18 @@ def run(args: argparse.Namespace) -> int:
     from tracker_ros.evaluation import report
     from tracker_ros.evaluation.datasets import read_dataset
     from tracker_ros.evaluation.one_pass import TRACKER_ERRORS, evaluate
+    from tracker_ros.evaluation.published_scores import PublishedScoresError
     from tracker_ros.evaluation.sequences import SequenceError
 
     problems: list[SequenceError] = []
     try:
         dataset = read_dataset(args.data, problems, args.benchmark)
         sequences = dataset.sequences
+        comparison = _comparison(dataset) if args.report is not None else None
         models = [name.strip() for name in args.model.split(',') if name.strip()]
         for name in models:
             _prepare(name, args.weights, args.runtime)
-    except (SequenceError, ImportError, *TRACKER_ERRORS) as error:
+    except (SequenceError, PublishedScoresError, ImportError, *TRACKER_ERRORS) as error:
         print(f'tracker_ros eval: {error}', file=sys.stderr)
         return 2
     for problem in problems:
@@ -181,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
         _write_json(args.json, result)
     if args.report is not None:
         _write_json(args.report / 'results.json', result)
-        _write_page(args, runs, failures, problems)
+        _write_page(args, runs, failures, problems, comparison)
     return 1 if problems or failures else 0
 
 
@@ -199,6 +202,13 @@ def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) ->
     if name.endswith(LIFE):
         return Followed(create(name.removesuffix(LIFE), runtime, threads, build='wait'))
     return create(name, runtime, threads, build='wait')
+
+
+def _comparison(dataset: Dataset) -> Comparison:
+    from tracker_ros.evaluation.comparison import Comparison
+    from tracker_ros.evaluation.published_scores import read_published_scores
+
+    return Comparison(read_published_scores(), dataset.benchmark, len(dataset.sequences))
 
 
 def _kept_runs(args: argparse.Namespace, trackers: list[str]) -> KeptRuns | None:
@@ -332,6 +342,7 @@ def _write_page(
     runs: list[Run],
     failures: list[Failure],
     problems: list[SequenceError],
+    comparison: Comparison | None,
 ) -> None:
     from tracker_ros.evaluation.kept import write_whole
     from tracker_ros.evaluation.page import page
@@ -339,7 +350,7 @@ def _write_page(
     title = args.data.resolve().name
     if args.real_time is not None:
         title += f' in real time at {args.real_time:g} frames a second'
-    text = page(title, runs, failures, [str(problem) for problem in problems])
+    text = page(title, runs, failures, [str(problem) for problem in problems], comparison)
     write_whole(args.report / 'index.html', text.encode())
     print(f'written: {args.report / "index.html"}')
 

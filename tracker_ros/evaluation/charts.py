@@ -23,6 +23,9 @@ COLOURS = (
 )
 """In turn; from the second turn on the lines are dashed."""
 
+_OTHERS = '#555'
+"""Of marks that belong to nothing that was measured."""
+
 _WIDTH, _HEIGHT = 480, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 44
 
@@ -31,7 +34,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 44
 class Series:
     """A line or point of a chart. link: where a click leads, in the page; '' for nowhere.
 
-    place: which of the colours it has. published: drawn hollow, as a number that others measured.
+    place: which of the colours it has.
     """
 
     name: str
@@ -39,7 +42,23 @@ class Series:
     y: Sequence[float]
     place: int
     link: str = ''
-    published: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A number that others printed: a hollow point with a short label.
+
+    x: None for a score that belongs to no place on the axis; it is a stroke at the right rim.
+    place: of the series that it is the printed number of, if any. faint: of other data.
+    """
+
+    label: str
+    name: str
+    x: float | None
+    y: float
+    link: str = ''
+    place: int | None = None
+    faint: bool = False
 
 
 def colour(place: int) -> str:
@@ -47,7 +66,14 @@ def colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def curves(title: str, x_label: str, y_label: str, x_end: float, series: Sequence[Series]) -> str:
+def curves(
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_end: float,
+    series: Sequence[Series],
+    marks: Sequence[Mark] = (),
+) -> str:
     """Lines over x in [0, x_end] and y in [0, 1]."""
     axes = _Axes(0.0, x_end, logarithmic=False)
     parts = [axes.frame(title, x_label, y_label, [x_end * step / 5 for step in range(6)])]
@@ -61,20 +87,28 @@ def curves(title: str, x_label: str, y_label: str, x_end: float, series: Sequenc
             f'stroke-width="2"{dash}><title>{_text(each.name)}</title></polyline>'
         )
         parts.append(_linked(line, each.link))
+    parts += _drawn(marks, axes)
     return _svg(title, parts)
 
 
-def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+def scatter(
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    marks: Sequence[Mark] = (),
+) -> str:
     """Points with their names; x logarithmic, y in [0, 1]. The last point of a series is drawn."""
     shown = [each for each in series if each.x and each.x[-1] > 0 and math.isfinite(each.x[-1])]
-    low = min((each.x[-1] for each in shown), default=1.0)
-    high = max((each.x[-1] for each in shown), default=100.0)
+    all_x = [each.x[-1] for each in shown] + [each.x for each in marks if each.x is not None]
+    low, high = min(all_x, default=1.0), max(all_x, default=100.0)
     begin = 10 ** math.floor(math.log10(low))
     end = max(10 ** math.ceil(math.log10(high)), 10 * begin)
     axes = _Axes(begin, end, logarithmic=True)
     decades = round(math.log10(end / begin))
     parts = [
-        axes.frame(title, x_label, y_label, [begin * 10**step for step in range(decades + 1)])
+        axes.frame(title, x_label, y_label, [begin * 10**step for step in range(decades + 1)]),
+        *_drawn(marks, axes),
     ]
     taken: list[tuple[float, float]] = []
     for each in sorted(shown, key=lambda each: -each.y[-1]):
@@ -87,7 +121,7 @@ def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) ->
         at_right = x > _WIDTH - 130
         anchor, label_x = ('end', x - 8) if at_right else ('start', x + 8)
         mark = (
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" {_mark(each)}/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour(each.place)}"/>'
             f'<text x="{label_x:.1f}" y="{label_y:.1f}" text-anchor="{anchor}" '
             f'class="name">{_text(each.name)}</text>'
         )
@@ -182,10 +216,32 @@ class _Axes:
         return ''.join(parts)
 
 
-def _mark(series: Series) -> str:
-    if series.published:
-        return f'fill="#fff" stroke="{colour(series.place)}" stroke-width="2"'
-    return f'fill="{colour(series.place)}"'
+def _drawn(marks: Sequence[Mark], axes: _Axes) -> list[str]:
+    """The marks, highest first; a label that would stand on another goes a step further."""
+    parts: list[str] = []
+    taken: list[tuple[float, float]] = []
+    for each in sorted(marks, key=lambda each: -each.y):
+        y = axes.y(each.y)
+        line = colour(each.place) if each.place is not None else _OTHERS
+        style = f'fill="none" stroke="{line}" stroke-width="1.5"'
+        if each.x is None:
+            x, step = _WIDTH - _RIGHT - 12.0, -9.0
+            label_x = x - 4
+            shape = f'<path d="M{x:.1f} {y:.1f}h12" {style}/>'
+        else:
+            x, step = axes.x(each.x), 9.0
+            label_x = x + 10
+            shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {style}/>'
+        while any(abs(y - at_y) < 9 and abs(label_x - at_x) < 9 for at_x, at_y in taken):
+            label_x += step
+        taken.append((label_x, y))
+        opacity = ' opacity="0.55"' if each.faint else ''
+        mark = (
+            f'<g{opacity}><title>{_text(each.name)}</title>{shape}<text x="{label_x:.1f}" '
+            f'y="{y + 3:.1f}" text-anchor="middle" class="mark">{_text(each.label)}</text></g>'
+        )
+        parts.append(_linked(mark, each.link))
+    return parts
 
 
 def _svg(title: str, parts: Sequence[str], width: int = _WIDTH, height: int = _HEIGHT) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tracker_ros.evaluation import charts
-from tracker_ros.evaluation.charts import Series
+from tracker_ros.evaluation.charts import Mark, Series
+from tracker_ros.evaluation.comparison import Comparison, tables
 from tracker_ros.evaluation.metrics import (
     ERROR_THRESHOLDS_PX,
     NORMALISED_ERROR_THRESHOLDS,
@@ -48,11 +49,14 @@ th:first-child, td:first-child { text-align: left; }
 td.who { white-space: nowrap; } td small { white-space: nowrap; }
 th { font-weight: 600; border-bottom-color: #888; }
 td small { color: #777; display: block; font-size: .72rem; }
+table.published { font-size: .8rem; } table.published td:nth-child(2) { text-align: left; }
+tr:target { background: #fff4c2; } details { margin: 1rem 0; } summary { cursor: pointer; }
 .best { font-weight: 700; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
 .charts, .frames { display: flex; flex-wrap: wrap; gap: 1rem; }
 svg { max-width: 100%; height: auto; } svg .grid { stroke: #dcdcdc; fill: none; }
 svg text { font-family: inherit; fill: #333; } svg .title { font-size: 14px; font-weight: 600; }
+svg .mark { font-size: 9px; }
 svg .tick { font-size: 11px; fill: #666; } svg .label, svg .name { font-size: 12px; }
 figure { margin: 0; max-width: 360px; } figcaption { font-size: .85rem; color: #444; }
 img { display: block; max-width: 100%; } a { color: #1f5f9c; } .failed { color: #a3201a; }
@@ -60,11 +64,15 @@ img { display: block; max-width: 100%; } a { color: #1f5f9c; } .failed { color: 
 
 
 def page(
-    title: str, runs: Sequence[Run], failures: Iterable[Failure], problems: Iterable[str] = ()
+    title: str,
+    runs: Sequence[Run],
+    failures: Iterable[Failure],
+    problems: Iterable[str] = (),
+    comparison: Comparison | None = None,
 ) -> str:
     """The page as text. runs: of sequences whose truth is known; there may be none.
 
-    problems: what was left out of the data, and why.
+    problems: what was left out of the data, and why. comparison: what papers print.
     """
     groups = by_tracker(runs)
     scores = {tracker: mean_scores_of(own) for tracker, own in groups.items()}
@@ -80,7 +88,7 @@ def page(
     if groups:
         body += [
             _summary(order, groups, scores),
-            _charts(order, groups, scores),
+            _charts(order, groups, scores, comparison),
             _attributes(order, groups),
             *(
                 _tracker(place, tracker, groups[tracker], worst[tracker])
@@ -88,6 +96,8 @@ def page(
             ),
             _clips(order, groups),
         ]
+    if comparison is not None:
+        body.append(tables(comparison))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -124,7 +134,12 @@ def _summary(order: list[str], groups: dict[str, list[Run]], scores: dict[str, S
     )
 
 
-def _charts(order: list[str], groups: dict[str, list[Run]], scores: dict[str, Scores]) -> str:
+def _charts(
+    order: list[str],
+    groups: dict[str, list[Run]],
+    scores: dict[str, Scores],
+    comparison: Comparison | None,
+) -> str:
     def series(curve: str, thresholds: np.ndarray, label: str) -> list[Series]:
         return [
             Series(
@@ -136,6 +151,10 @@ def _charts(order: list[str], groups: dict[str, list[Run]], scores: dict[str, Sc
             )
             for place, tracker in enumerate(order)
         ]
+
+    def marks(chart: str) -> list[Mark]:
+        places = {tracker: place for place, tracker in enumerate(order)}
+        return comparison.marks(chart, places) if comparison is not None else []
 
     speed = [
         Series(
@@ -155,6 +174,7 @@ def _charts(order: list[str], groups: dict[str, list[Run]], scores: dict[str, Sc
             share,
             1.0,
             series('success_curve', OVERLAP_THRESHOLDS, 'auc'),
+            marks('success'),
         ),
         charts.curves(
             'Precision (at 20 px)',
@@ -162,6 +182,7 @@ def _charts(order: list[str], groups: dict[str, list[Run]], scores: dict[str, Sc
             share,
             50.0,
             series('precision_curve', ERROR_THRESHOLDS_PX, 'precision'),
+            marks('precision'),
         ),
         charts.curves(
             'Normalised precision (at 0.2)',
@@ -171,13 +192,24 @@ def _charts(order: list[str], groups: dict[str, list[Run]], scores: dict[str, Sc
             series(
                 'normalised_precision_curve', NORMALISED_ERROR_THRESHOLDS, 'normalised_precision'
             ),
+            marks('normalised_precision'),
         ),
-        charts.scatter('Speed and accuracy', 'frames a second', 'AUC', speed),
+        charts.scatter('Speed and accuracy', 'frames a second', 'AUC', speed, marks('speed')),
     ]
     return (
-        '<h2>Curves</h2><p class="note">A line leads to the clips of its tracker.</p>'
-        f'<div class="charts">{"".join(drawn)}</div>'
+        '<h2>Curves</h2><p class="note">A line leads to the clips of its tracker.'
+        f'{_about_marks(comparison)}</p><div class="charts">{"".join(drawn)}</div>'
     )
+
+
+def _about_marks(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ''
+    if not comparison.shown:
+        return f' No <a href="#published">published scores</a> are drawn: {comparison.difference}.'
+    where = ' <a href="#published">Published scores</a> are hollow, an AUC a stroke at the right.'
+    unlike = comparison.difference
+    return where + (f' <b>Not on the same data: {_text(unlike)}.</b>' if unlike else '')
 
 
 def _attributes(order: list[str], groups: dict[str, list[Run]]) -> str:
