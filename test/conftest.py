@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
-SHARED_FIXTURES = {'shared', 'parity_folder'}
+ORACLES = ROOT / '.venv' / 'oracles'
+REQUIRED = {
+    'TRACKER_ROS_REQUIRE_SHARED': {'shared', 'parity_folder'},
+    'TRACKER_ROS_REQUIRE_ORACLES': {'oracles'},
+}
+"""Where the variable is 1, a test with one of the fixtures may not be skipped."""
 
 # Read when rclpy and the message packages are imported, so set before any test module is.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -118,17 +124,29 @@ def parity_folder(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture(scope='module')
+def oracles() -> Iterator[Path]:
+    """The folder of reference tools, which can then be imported; skipped without it.
+
+    They are looked for last, so that what the environment has as well is taken from there.
+    """
+    if not (ROOT / '.venv' / 'setup' / 'oracles.stamp').is_file():
+        pytest.skip(f'needs the reference tools in {ORACLES}: make test installs them')
+    sys.path.append(str(ORACLES))
+    yield ORACLES
+    sys.path.remove(str(ORACLES))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Where the shared folder must be there, a test that needs it may not be skipped."""
+    """Where something must be there, a test that needs it may not be skipped."""
     report = yield
-    if (
-        os.environ.get('TRACKER_ROS_REQUIRE_SHARED') == '1'
-        and report.skipped
-        and not hasattr(report, 'wasxfail')
-        and SHARED_FIXTURES.intersection(getattr(item, 'fixturenames', ()))
-    ):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = 'failed'
-        report.longrepr = f'TRACKER_ROS_REQUIRE_SHARED=1, yet this test was skipped: {reason}'
+    if report.skipped and not hasattr(report, 'wasxfail'):
+        fixtures = set(getattr(item, 'fixturenames', ()))
+        for variable, needing in REQUIRED.items():
+            if os.environ.get(variable) == '1' and needing & fixtures:
+                reason = report.longrepr
+                reason = reason[2] if isinstance(reason, tuple) else reason
+                report.outcome = 'failed'
+                report.longrepr = f'{variable}=1, yet this test was skipped: {reason}'
     return report

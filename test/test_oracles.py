@@ -1,7 +1,7 @@
 # Copyright 2026 the tracker_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The same boxes scored by us and by the reference tools (requirements/oracles.txt says how to
-install them); OTB's area under the curve by its definition.
+"""The same boxes scored by us and by the reference tools (requirements/oracles.txt); OTB's area
+under the curve by its definition.
 """
 
 import numpy as np
@@ -46,8 +46,7 @@ def test_auc_is_otbs_definition(seed):
 
 
 @pytest.mark.parametrize('seed', range(len(SEQUENCES)))
-def test_curves_are_those_of_the_got10k_toolkits_otb(seed):
-    pytest.importorskip('got10k', reason='pip install --no-deps -r requirements/oracles.txt')
+def test_curves_are_those_of_the_got10k_toolkits_otb(seed, oracles):
     from got10k.experiments import ExperimentOTB
 
     predicted, truth = SEQUENCES[seed]
@@ -59,8 +58,7 @@ def test_curves_are_those_of_the_got10k_toolkits_otb(seed):
     assert ours.precision_curve == pytest.approx(precision, abs=EQUAL)
 
 
-def test_ao_and_sr_are_those_of_the_got10k_toolkit():
-    pytest.importorskip('got10k', reason='pip install --no-deps -r requirements/oracles.txt')
+def test_ao_and_sr_are_those_of_the_got10k_toolkit(oracles):
     from got10k.experiments import ExperimentGOT10k
     from got10k.utils.metrics import rect_iou
 
@@ -83,8 +81,7 @@ def test_ao_and_sr_are_those_of_the_got10k_toolkit():
     assert (scores.ao, scores.sr50, scores.sr75) == pytest.approx((ao, sr50, sr75), abs=EQUAL)
 
 
-def test_overlaps_are_those_of_the_vot_toolkit():
-    pytest.importorskip('vot', reason='pip install --no-deps -r requirements/oracles.txt')
+def test_overlaps_are_those_of_the_vot_toolkit(oracles):
     from vot.region import Rectangle, calculate_overlaps
 
     # The toolkit draws boxes as pixels and cuts them at 0: equal are those between whole pixels.

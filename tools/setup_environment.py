@@ -31,6 +31,8 @@ VENV_PYTHON = VENV / 'bin' / 'python'
 STATE = VENV / 'setup'  # stamps, build trees and logs
 REQUIREMENTS = ROOT / 'requirements'
 NETWORKS = REQUIREMENTS / 'networks.txt'
+ORACLES = REQUIREMENTS / 'oracles.txt'
+ORACLES_FOLDER = VENV / 'oracles'
 OWN_VISION_MSGS = ROOT / 'vision_msgs_fallback'
 INTERFACES = ROOT / 'tracker_ros_interfaces'
 
@@ -66,6 +68,9 @@ def main() -> int:
     parser.add_argument(
         '--networks', action='store_true', help='also PyTorch, for networks, export and training'
     )
+    parser.add_argument(
+        '--oracles', action='store_true', help='also the reference tools that tests compare with'
+    )
     options = parser.parse_args()
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -74,6 +79,8 @@ def main() -> int:
         work = make_environment()
         if options.networks:
             work = add_networks() or work
+        if options.oracles:
+            work = add_oracles() or work
     except SetupError as error:
         print(f'\nset-up failed: {error}', file=sys.stderr)
         return 1
@@ -104,7 +111,7 @@ def make_environment() -> bool:
     """Do the steps that are due, in order; return whether there was any."""
     check_platform()
     base = Step('base', [], sys.version, os.path.realpath(sys.executable), str(ROOT))
-    needed = sorted(set(REQUIREMENTS.glob('*.txt')) - {NETWORKS})
+    needed = sorted(set(REQUIREMENTS.glob('*.txt')) - {NETWORKS, ORACLES})
     packages = Step('packages', needed, base.key)
     built_with = [
         REQUIREMENTS / name for name in ('ros.txt', 'ros_constraints.txt', 'runtime.txt')
@@ -151,6 +158,24 @@ def add_networks() -> bool:
     say('installing PyTorch')
     run_logged('networks', [*pip(), 'install', '-r', str(NETWORKS)])
     networks.finish()
+    return True
+
+
+def add_oracles() -> bool:
+    """Install the reference tools into a folder of their own, if that is due; return whether.
+
+    Without what they depend on, for that would replace packages of the environment; what they need
+    is in their list or in the environment.
+    """
+    oracles = Step('oracles', [ORACLES], (STATE / 'base.stamp').read_text(encoding='utf-8'))
+    if oracles.done():
+        return False
+    say('installing the reference tools of the tests')
+    oracles.begin()
+    shutil.rmtree(ORACLES_FOLDER, ignore_errors=True)
+    options = ['--no-deps', '--no-compile', '--target', str(ORACLES_FOLDER)]
+    run_logged('oracles', [*pip(), 'install', *options, '-r', str(ORACLES)])
+    oracles.finish()
     return True
 
 
