@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores to states: a table of what people expect, and the dwell at each threshold."""
 
+import math
+
 import pytest
 
 from tracker_ros.tracking import Life, Patience, State, Thresholds
@@ -117,3 +119,54 @@ def test_the_numbers_are_those_of_the_message():
     assert {state.name: state.value for state in State} == {
         name: getattr(TrackerState, name) for name in State.__members__
     }
+
+
+def minding(scores, patience=None):
+    """A life that minds falls, after these scores."""
+    life = Life(Thresholds(0.2, 0.4), patience or Patience(2, 4, 3), minds_falls=True)
+    for score in scores:
+        life.update(score)
+    return life
+
+
+def test_a_sudden_fall_is_doubt_though_above_the_threshold():
+    life = minding([0.97] * 20)
+    assert life.enough == pytest.approx(0.617, abs=0.01)
+    assert life.update(0.55) is State.TRACKING
+    assert life.update(0.55) is State.UNCERTAIN
+    assert life.reason == 'score below 0.61 for 2 frames'
+    assert [life.update(0.55) for _ in range(5)] == [State.UNCERTAIN] * 5
+    assert [life.update(0.9) for _ in range(3)][-1] is State.TRACKING
+    plain = Life(Thresholds(0.2, 0.4), Patience(2, 4, 3))
+    for score in [0.97] * 20 + [0.55] * 5:
+        assert plain.update(score) is State.TRACKING
+
+
+def test_a_slow_fall_is_none():
+    life = minding([0.97] * 20)
+    states = {life.update(0.97 - 0.5 * step / 200) for step in range(200)}
+    assert states == {State.TRACKING}
+
+
+def test_what_stays_as_it_became_is_sure_again_after_a_while():
+    life = minding([0.97] * 20 + [0.5] * 2)
+    waited = next(n for n in range(1000) if life.update(0.5) is State.TRACKING)
+    assert 30 < waited < 120
+
+
+def test_one_that_was_never_very_sure_cannot_fall_far():
+    life = minding([0.6] * 30)
+    assert life.enough == 0.4
+    assert life.update(0.45) is State.TRACKING
+    assert life.update(0.45) is State.TRACKING
+
+
+def test_certainty_asks_for_no_more_than_much():
+    life = minding([1.0] * 200)
+    assert life.enough == pytest.approx(1 / (1 + math.exp(3.0 - 4.0)))
+
+
+def test_a_fall_alone_is_no_loss():
+    life = minding([0.97] * 20)
+    assert State.LOST not in [life.update(0.3) for _ in range(30)]
+    assert State.LOST in [life.update(0.1) for _ in range(4)]

@@ -460,6 +460,24 @@ def test_the_reason_names_what_is_wrong_where_that_is_known(told):
     assert session.observation.state is State.LOST
 
 
+def test_what_is_suddenly_much_less_likely_is_not_believed(told):
+    score_alone = Calibration(bias=0.0, weights={'score': 1.0})
+    session = Session(told, Thresholds(0.2, 0.4), Patience(2, 4, 3), calibration=score_alone)
+    session.start(SURE, BOX)
+    told.answer = Estimate(BOX, 0.97)
+    for _ in range(20):
+        session.step(SURE)
+    learnt, beside = len(told.learnt), Box(20, 20, 20, 16)
+    told.answer = Estimate(beside, 0.6)
+    observed = [session.step(SURE) for _ in range(6)]
+    assert [each.state.name[0] for each in observed] == list('TUUUUU')
+    assert len(told.learnt) == learnt
+    assert observed[-1].predicted.box.iou(BOX) > 0.9, 'nor does it move the target'
+    told.answer = Estimate(BOX, 0.9)
+    assert [session.step(SURE) for _ in range(3)][-1].state is State.TRACKING
+    assert len(told.learnt) > learnt
+
+
 class Looking(Told):
     """The same, and finds where it looks what it was told is there; nothing elsewhere."""
 
@@ -539,7 +557,7 @@ def test_a_trial_that_is_sure_for_long_enough_moves_the_target(looking):
     assert observed[-1].box == TRIED
 
 
-def test_without_doubt_the_looks_are_described_in_every_second_frame(told, monkeypatch):
+def test_without_doubt_the_looks_are_described_in_every_third_frame(told, monkeypatch):
     described = []
     describe = confidence.describe
     monkeypatch.setattr(
@@ -552,8 +570,8 @@ def test_without_doubt_the_looks_are_described_in_every_second_frame(told, monke
     assert len(described) == 1 + 10
     for _ in range(20):
         session.step(SURE)
-    assert len(described) == 1 + 10 + 10
+    assert len(described) == 1 + 10 + 6
     told.answer = Estimate(BOX, 0.79)
     for _ in range(5):
         session.step(SURE)
-    assert len(described) == 1 + 10 + 10 + 5, 'a score that falls is looked into'
+    assert len(described) == 1 + 10 + 6 + 5, 'a score that falls is looked into'

@@ -154,7 +154,7 @@ def follow_truth(tracker: Tracker, clip: EventClip) -> Record:
             tracker.search_around(trusted)
         if overlap >= GOOD_OVERLAP:
             tracker.learn(image, estimate)
-            judge.accept(image, estimate.box)
+            judge.accept()
     return _record(clip, rows)
 
 

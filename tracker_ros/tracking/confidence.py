@@ -30,10 +30,15 @@ CALIBRATED = Thresholds(lost=0.2, sure=0.4)
 
 # A score of 1 is no certainty: beyond this many units of its logit it says nothing more.
 _LARGEST_LOGIT = 6.0
-# How fast what is usual of a target follows it, a trusted frame.
-_RATE = 0.02
+# How fast what is usual of a target's looks and of the scores for it follows it, a sure frame.
+_RATE = 0.004
+_LEVEL_RATE = 0.04
+# A score whose logit is so far below the usual one has nothing left of its level.
+_LOWEST_LEVEL = 2.0
 # What the newest score counts for in the mean over the last ones.
 _RECENT = 0.4
+# In logits: how much less a score is clearly less.
+_CLEARLY = 0.7
 # How much of a box has to be inside: less than this of it outside says nothing, as trackers
 # answer with whole boxes for targets that are cut by the border.
 _ENOUGH_INSIDE = 0.75
@@ -45,18 +50,19 @@ class Evidence:
 
     score: the model's own.
     recent: the same, as a mean over the last frames.
+    level: the same against what is usual for this target, 1 for no less.
     single: how far the response of the model elsewhere is below that for the box; 1 where it
     gives no map of its response.
     agreement: with where motion expects the box; 1 where nothing is expected.
-    colour, pattern: likeness to the target, to the first template or to the newest trusted box,
-    whichever is more.
-    origin: likeness to the first template alone, against what is usual for this target.
+    colour, pattern: likeness to the first template.
+    origin: the mean of both, against what is usual for this target.
     size: of the box, against what is usual.
     inside: the part of the box that lies in the image.
     """
 
     score: float
     recent: float
+    level: float
     single: float
     agreement: float
     colour: float
@@ -172,27 +178,21 @@ class Judge:
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
-        self._first = self._trusted = self._found = NOTHING
-        self._found_in = Box(0.0, 0.0, 0.0, 0.0)
-        self._likeness = (Similarity(0.0, 0.0),) * 2
-        """Of the newest looks to the first template, and to the newest trusted ones."""
-        self._is_fresh = False
+        self._first = NOTHING
         self._recent: float | None = None
         """Mean logit of the scores of the last frames."""
-        self._newest_logit = 0.0
+        self._newest = _Looks(0.0, Similarity(0.0, 0.0), 0.0, False)
         self._usual_likeness = self._usual_size = 0.0
+        self._usual_logit: float | None = None
 
     def start(self, image: Image, box: Box) -> None:
         """The target is in `box` of `image` (H, W, 3) uint8 BGR."""
-        self._first = self._trusted = self._found = describe(image, box)
-        self._found_in = box
-        self._likeness = (self._first.similarity(self._first),) * 2
-        self._recent = None
+        self._first = describe(image, box)
         # It is like itself: where it soon is less so, something else may have been followed.
-        self._usual_likeness, self._usual_size = (
-            self._first.similarity(self._first).mean,
-            _size(box),
-        )
+        itself = self._first.similarity(self._first)
+        self._recent = self._usual_logit = None
+        self._usual_likeness, self._usual_size = itself.mean, _size(box)
+        self._newest = _Looks(0.0, itself, self._usual_size, False)
 
     def judge(
         self,
@@ -208,49 +208,54 @@ class Judge:
         it, which saves most of the time.
         """
         box = estimate.box
+        likeness = self._newest.likeness
         if not looks_as_before:
-            self._found, self._found_in = describe(image, box), box
-            self._likeness = (
-                self._found.similarity(self._first),
-                self._found.similarity(self._trusted),
-            )
-        first, trusted = self._likeness
+            likeness = describe(image, box).similarity(self._first)
         logit = _logit(estimate.score)
         recent = logit
         if distance is not None:
             recent = self._recent = _followed(self._recent, logit, _RECENT)
+        usual_logit = logit if self._usual_logit is None else self._usual_logit
+        size = _size(box)
         height, width = image.shape[:2]
         evidence = Evidence(
             score=estimate.score,
             recent=_logistic(recent),
+            level=1.0 - min(max(usual_logit - logit, 0.0) / _LOWEST_LEVEL, 1.0),
             single=1.0 - estimate.rival,
             agreement=1.0 if distance is None else 1.0 / (1.0 + max(distance, 0.0)),
-            colour=max(first.colour, trusted.colour),
-            pattern=max(first.pattern, trusted.pattern),
-            origin=_share(first.mean, self._usual_likeness),
-            size=_alike(_size(box), self._usual_size),
+            colour=likeness.colour,
+            pattern=likeness.pattern,
+            origin=_share(likeness.mean, self._usual_likeness),
+            size=_alike(size, self._usual_size),
             inside=_inside(box, width, height),
         )
-        self._newest_logit = logit
-        self._is_fresh = distance is None
+        self._newest = _Looks(logit, likeness, size, distance is None)
         return Judgement(self.calibration.probability(evidence), evidence)
 
-    def accept(self, image: Image, box: Box) -> None:
-        """The box last judged is surely on the target: that is what it looks like now."""
-        if box != self._found_in:
-            self._found, self._found_in = describe(image, box), box
-        self._trusted = self._found
-        if self._is_fresh:
-            # Found elsewhere: the doubts about what was followed before are not about this.
-            self._recent = self._newest_logit
-        first = self._found.similarity(self._first)
-        self._likeness = first, self._found.similarity(self._trusted)
-        self._usual_likeness = _followed(self._usual_likeness, first.mean, _RATE)
-        self._usual_size = _followed(self._usual_size, _size(box), _RATE)
+    def falls(self, score: float) -> bool:
+        """Whether a score is clearly below those of the last frames."""
+        return self._recent is None or _logit(score) < self._recent - _CLEARLY
 
-    def likeness(self, image: Image, box: Box) -> float:
-        """How much what is in `box` resembles the first template, in [0, 1]."""
-        return describe(image, box).similarity(self._first).mean
+    def accept(self) -> None:
+        """The box last judged is surely on the target: so it is what is usual for it."""
+        newest = self._newest
+        if newest.is_elsewhere:
+            # The doubts about what was followed before are not about this.
+            self._recent = newest.logit
+        self._usual_logit = _followed(self._usual_logit, newest.logit, _LEVEL_RATE)
+        self._usual_likeness = _followed(self._usual_likeness, newest.likeness.mean, _RATE)
+        self._usual_size = _followed(self._usual_size, newest.size, _RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Of the box last judged: logit of its score, likeness to the first template, size in px."""
+
+    logit: float
+    likeness: Similarity
+    size: float
+    is_elsewhere: bool
 
 
 def _logit(share: float) -> float:

@@ -5,12 +5,29 @@
 ``IDLE -> STARTING -> TRACKING <-> UNCERTAIN -> LOST -> TRACKING (recovered)``. Two thresholds
 with dwell: one bad frame changes nothing, several in a row do, and the way back asks for more
 than the way out.
+
+A target that has long been followed without doubt and is suddenly much less sure has most likely
+gone behind something, although what is there may look well enough. So how sure it usually was
+tells what is enough, besides the thresholds.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
+
+# All in logits, of which probabilities have more the surer they are. A fall by so much below
+# what is usual is no sure frame any more; beyond the highest, usual is no surer.
+_FALL = 3.0
+_HIGHEST_USUAL = 4.0
+# How fast what is usual follows sure frames, and how much it sinks with each that is not: what
+# has changed for good is sure again after a while.
+_RATE = 0.1
+_SINKING = 0.01
+_NEARLY = 1e-6
+# What is found of a lost target has to be surer than `sure`: by so much of the doubt that leaves.
+_FOUND_DOUBT = 0.3
 
 
 class State(IntEnum):
@@ -55,21 +72,43 @@ class Patience:
 class Life:
     """The state of one target, fed with one confidence a frame; a raw score is one as well."""
 
-    def __init__(self, thresholds: Thresholds, patience: Patience) -> None:
+    def __init__(
+        self, thresholds: Thresholds, patience: Patience, minds_falls: bool = False
+    ) -> None:
+        """`minds_falls` for confidences that are probabilities: others fall for any reason."""
         self.thresholds = thresholds
         self.patience = patience
+        self._minds_falls = minds_falls
+        self._usual: float | None = None
+        """Mean logit of sure frames, sinking in doubt."""
         self.state = State.STARTING
         self.reason = 'started'
         self._below_lost = 0
         self._below_sure = 0
         self._sure = 0
 
+    @property
+    def enough(self) -> float:
+        """The confidence from which on a frame is sure: `sure`, or more of one that was surer.
+
+        More, too, of what may be something else, found where the target was looked for.
+        """
+        least = self.thresholds.sure
+        if self._usual is None:
+            return least
+        if self.state is State.LOST:
+            least += _FOUND_DOUBT * (1.0 - least)
+        return max(least, 1.0 / (1.0 + math.exp(_FALL - self._usual)))
+
     def update(self, score: float, because: str = '') -> State:
         """Take the score of a frame; returns the state after it, `reason` says why.
 
         `because` says in words why the score is low, where that is known.
         """
-        self._count(score)
+        enough = self.enough
+        self._count(score, enough)
+        if self._minds_falls:
+            self._follow(score, score >= enough)
         patience, thresholds = self.patience, self.thresholds
         if self._below_lost >= patience.lost_frames:
             if self.state is not State.LOST:
@@ -77,7 +116,7 @@ class Life:
                 self._enter(State.LOST, f'{cause} for {self._below_lost} frames')
         elif self.state in (State.STARTING, State.TRACKING):
             if self._below_sure >= patience.uncertain_frames:
-                cause = because or f'score below {thresholds.sure:.2f}'
+                cause = because or f'score below {enough:.2f}'
                 self._enter(State.UNCERTAIN, f'{cause} for {self._below_sure} frames')
             elif self.state is State.STARTING and self._sure:
                 self._enter(State.TRACKING, 'found again in the first frame after the start')
@@ -85,14 +124,23 @@ class Life:
             word = 'recovered' if self.state is State.LOST else 'sure again'
             self._enter(
                 State.TRACKING,
-                f'{word}: score at least {thresholds.sure:.2f} for {self._sure} frames',
+                f'{word}: score at least {enough:.2f} for {self._sure} frames',
             )
         return self.state
 
-    def _count(self, score: float) -> None:
+    def _count(self, score: float, enough: float) -> None:
         self._below_lost = self._below_lost + 1 if score < self.thresholds.lost else 0
-        self._below_sure = self._below_sure + 1 if score < self.thresholds.sure else 0
-        self._sure = self._sure + 1 if score >= self.thresholds.sure else 0
+        self._below_sure = self._below_sure + 1 if score < enough else 0
+        self._sure = self._sure + 1 if score >= enough else 0
+
+    def _follow(self, score: float, is_sure: bool) -> None:
+        if not is_sure:
+            if self._usual is not None:
+                self._usual -= _SINKING
+            return
+        held = min(max(score, _NEARLY), 1.0 - _NEARLY)
+        logit = min(math.log(held / (1.0 - held)), _HIGHEST_USUAL)
+        self._usual = logit if self._usual is None else self._usual + _RATE * (logit - self._usual)
 
     def _enter(self, state: State, reason: str) -> None:
         self.state = state

@@ -14,7 +14,6 @@ tells of another: two covariances of a place and its velocity are all of it.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -107,14 +106,15 @@ class _Spread(NamedTuple):
         )
 
     def and_noise(self, noise: _Spread) -> _Spread:
-        return _Spread(*map(operator.add, self, noise))
+        place, both, velocity = noise
+        return _Spread(self.place + place, self.both + both, self.velocity + velocity)
 
-    def seen(self, variance: float) -> _Spread:
-        """After the place was measured; `variance` is its own and that of the measurement."""
+    def seen(self, gain: float, speed_gain: float) -> _Spread:
+        """After the place was measured, and it and its velocity followed by so much of that."""
         return _Spread(
-            self.place - self.place * self.place / variance,
-            self.both - self.place * self.both / variance,
-            self.velocity - self.both * self.both / variance,
+            self.place - gain * self.place,
+            self.both - gain * self.both,
+            self.velocity - speed_gain * self.both,
         )
 
     def scaled(self, factor: float) -> _Spread:
@@ -189,11 +189,20 @@ class Motion:
         """
         state = self._started()
         guess = self._at(state, stamp_s)
-        box = Box.from_center(*self._held(guess.mean)[:4])
-        vx, vy, *growth = guess.mean[4:]
+        vx, vy, vw, vh = guess.mean[4:]
         camera_x, camera_y = state.camera_velocity
-        velocity = np.array([vx + camera_x, vy + camera_y, *growth])
-        return Predicted(box, velocity, guess.covariance())
+        return Predicted(
+            Box.from_center(*_held(guess.mean, self._image_size)[:4]),
+            np.array([vx + camera_x, vy + camera_y, vw, vh]),
+            guess.covariance(),
+        )
+
+    @property
+    def speed_px_s(self) -> float:
+        """Of the centre in the image, when the target was seen last."""
+        state = self._started()
+        vx, vy = state.guess.mean[4:6]
+        return math.hypot(vx + state.camera_velocity[0], vy + state.camera_velocity[1])
 
     def update(self, box: Box, stamp_s: float, confidence: float = 1.0) -> None:
         """Takes in where the target was seen; `confidence` in [0, 1] is the weight of that.
@@ -214,21 +223,29 @@ class Motion:
             # averaged into standing still.
             noise = _process_noise(state, state.interval_s)
             centre, size = centre.and_noise(noise[0]), size.and_noise(noise[1])
-        variances = _variances(mean, centre, size, confidence)
-        beside = _beside(box, mean)
-        gains = [
-            (spread.place / variance, spread.both / variance)
-            for spread, variance in zip((centre, centre, size, size), variances, strict=True)
-        ]
-        places = [at + gain[0] * by for at, gain, by in zip(mean, gains, beside, strict=False)]
-        speeds = [at + gain[1] * by for at, gain, by in zip(mean[4:], gains, beside, strict=True)]
-        distance = min(_distance(beside, variances), _FARTHEST)
+        of_centre, of_size = _variances(mean, centre, size, confidence)
+        # How much of what is beside the expected is believed, of places and of their velocities.
+        gain, speed_gain = centre.place / of_centre, centre.both / of_centre
+        size_gain, growth_gain = size.place / of_size, size.both / of_size
+        cx, cy, w, h, vx, vy, vw, vh = mean
+        dx, dy, dw, dh = _beside(box, mean)
+        distance = min(_distance((dx, dy, dw, dh), of_centre, of_size), _FARTHEST)
         liveliness = state.liveliness * math.exp(_LEARNING * (distance - 1.0))
+        followed = (
+            cx + gain * dx,
+            cy + gain * dy,
+            w + size_gain * dw,
+            h + size_gain * dh,
+            vx + speed_gain * dx,
+            vy + speed_gain * dy,
+            vw + growth_gain * dw,
+            vh + growth_gain * dh,
+        )
         self._state = _State(
             _Guess(
-                self._held((*places, *speeds)),
-                centre.seen(variances[0]),
-                size.seen(variances[2]),
+                _held(followed, self._image_size),
+                centre.seen(gain, speed_gain),
+                size.seen(size_gain, growth_gain),
             ),
             stamp_s if math.isfinite(stamp_s) else state.stamp_s,
             0.9 * state.interval_s + 0.1 * elapsed_s if elapsed_s else state.interval_s,
@@ -271,7 +288,7 @@ class Motion:
         self._state = replace(
             state,
             guess=_Guess(
-                self._held(mean),
+                _held(mean, self._image_size),
                 guess.centre.scaled(squared_scale),
                 guess.size.scaled(squared_scale),
             ),
@@ -289,7 +306,7 @@ class Motion:
         if not box.is_finite():
             return math.inf
         mean, centre, size = self._at(state, stamp_s)
-        return _distance(_beside(box, mean), _variances(mean, centre, size, 1.0))
+        return _distance(_beside(box, mean), *_variances(mean, centre, size, 1.0))
 
     def _started(self) -> _State:
         if self._state is None:
@@ -304,7 +321,7 @@ class Motion:
         return newest[2]
 
     def _begin(self, box: Box, stamp_s: float, interval_s: float) -> None:
-        mean = self._held((box.cx, box.cy, box.w, box.h, 0.0, 0.0, 0.0, 0.0))
+        mean = _held((box.cx, box.cy, box.w, box.h, 0.0, 0.0, 0.0, 0.0), self._image_size)
         unit = _unit_px(mean) ** 2
         centre, size = (
             _Spread(unit * noise**2, 0.0, unit * velocity**2)
@@ -312,18 +329,6 @@ class Motion:
         )
         stamp_s = stamp_s if math.isfinite(stamp_s) else -math.inf
         self._state = _State(_Guess(mean, centre, size), stamp_s, interval_s)
-
-    def _held(self, mean: tuple[float, ...]) -> tuple[float, ...]:
-        """`mean` with the box held in size and place; its speed stays what it is."""
-        width, height = self._image_size
-        cx, cy, w, h, *speed = mean
-        w = min(max(w, _SMALLEST_SIDE_PX), width)
-        h = min(max(h, _SMALLEST_SIDE_PX), height)
-        if width < math.inf:
-            cx = min(max(cx, -0.5 * w), width + 0.5 * w)
-        if height < math.inf:
-            cy = min(max(cy, -0.5 * h), height + 0.5 * h)
-        return (cx, cy, w, h, *speed)
 
 
 def predict_to_now(motion: Motion, now_s: float, longest_s: float = 1.0) -> Extrapolated | None:
@@ -337,6 +342,19 @@ def predict_to_now(motion: Motion, now_s: float, longest_s: float = 1.0) -> Extr
     if seen_s is None or not 0.0 <= now_s - seen_s <= longest_s:
         return None
     return Extrapolated(motion.predict(now_s), seen_s, now_s - seen_s)
+
+
+def _held(mean: tuple[float, ...], image_size: tuple[float, float]) -> tuple[float, ...]:
+    """`mean` with the box held in size and place; its speed stays what it is."""
+    width, height = image_size
+    cx, cy, w, h, vx, vy, vw, vh = mean
+    w = min(max(w, _SMALLEST_SIDE_PX), width)
+    h = min(max(h, _SMALLEST_SIDE_PX), height)
+    if width < math.inf:
+        cx = min(max(cx, -0.5 * w), width + 0.5 * w)
+    if height < math.inf:
+        cy = min(max(cy, -0.5 * h), height + 0.5 * h)
+    return cx, cy, w, h, vx, vy, vw, vh
 
 
 def _ahead(state: _State, stamp_s: float) -> _Guess:
@@ -401,14 +419,12 @@ def _process_noise(state: _State, elapsed_s: float) -> list[_Spread]:
 
 def _variances(
     mean: tuple[float, ...], centre: _Spread, size: _Spread, confidence: float
-) -> tuple[float, float, float, float]:
-    """Of a measured cx, cy, w and h about the expected ones."""
+) -> tuple[float, float]:
+    """Of a measured cx or cy, and of a measured w or h, about the expected ones."""
     # NaN compares false with everything and counts for no confidence.
     weight = min(confidence, 1.0) if confidence > _LEAST_CONFIDENCE else _LEAST_CONFIDENCE
     unit = (_unit_px(mean) / weight) ** 2
-    of_centre = centre.place + unit * _BOX_NOISE[0] ** 2
-    of_size = size.place + unit * _BOX_NOISE[1] ** 2
-    return of_centre, of_centre, of_size, of_size
+    return centre.place + unit * _BOX_NOISE[0] ** 2, size.place + unit * _BOX_NOISE[1] ** 2
 
 
 def _beside(box: Box, mean: tuple[float, ...]) -> tuple[float, float, float, float]:
@@ -416,9 +432,12 @@ def _beside(box: Box, mean: tuple[float, ...]) -> tuple[float, float, float, flo
     return box.cx - mean[0], box.cy - mean[1], box.w - mean[2], box.h - mean[3]
 
 
-def _distance(beside: tuple[float, ...], variances: tuple[float, ...]) -> float:
+def _distance(
+    beside: tuple[float, float, float, float], of_centre: float, of_size: float
+) -> float:
     """The squared Mahalanobis distance over 4."""
-    return sum(by * by / of for by, of in zip(beside, variances, strict=True)) / 4.0
+    dx, dy, dw, dh = beside
+    return ((dx * dx + dy * dy) / of_centre + (dw * dw + dh * dh) / of_size) / 4.0
 
 
 def _unit_px(mean: tuple[float, ...]) -> float:

@@ -33,7 +33,7 @@ _FAR_DOUBT = 0.2
 _OVERWHELMING_DOUBT = 0.06
 _ALMOST = 0.99
 # What is found elsewhere needs so much of the target's usual resemblance to its first template.
-_ENOUGH_RESEMBLANCE = 0.7
+_ENOUGH_RESEMBLANCE = 0.85
 _RESEMBLANCE_RATE = 0.1
 _LONGEST_TRIAL_FRAMES = 10
 # Below these a colour or a pattern is another than the template's, and a move one that the target
@@ -44,13 +44,11 @@ _ASTRAY = 0.1
 _OVER_THE_BORDER = 0.3
 # A tracker goes on by itself from an answer with so much of the confidence that is believed.
 _DRIFTING = 0.2
-# After so many frames of at least such a confidence, what is in the box is looked at in every
-# second frame only, unless the score falls by so much.
+# After so many frames of at least such a confidence, what is in the box is looked at in one frame
+# of so many only, unless the score falls.
 _STEADY_FRAMES = 10
 _NO_DOUBT = 0.8
-_FALLEN = 0.1
-# Every so many sure frames the newest looks of the target are taken for its looks.
-_RENEWAL_FRAMES = 10
+_ONE_OF = 3
 # How long a hint is kept for a target that is not lost yet.
 _HINT_S = 1.0
 
@@ -170,7 +168,9 @@ class Session:
             self.stop(f'the start failed: {error}')
             raise
         self._started += 1
-        self._life = Life(self.thresholds, self.patience)
+        self._life = Life(
+            self.thresholds, self.patience, minds_falls=self._judge.calibration.is_fitted
+        )
         self._pace.begin(stamp_s)
         self._judge.start(image, inside)
         self.motion.start(inside, self._pace.stamp_s, image_size=(width, height))
@@ -180,7 +180,10 @@ class Session:
         """The newest box that was believed."""
         self._newest = inside
         """What the tracker searches around."""
-        self._sure_frames = 0
+        self._enough = self.thresholds.sure
+        """The confidence from which on the newest frame was sure."""
+        self._followed = 0.0
+        """How likely that is the target what is followed while it is looked for elsewhere."""
         self._steady_frames = 0
         """Frames in a row that left no doubt."""
         self._resemblance = 1.0
@@ -237,11 +240,16 @@ class Session:
             judgement = self._held_back(judgement)
         confidence = judgement.probability
         was_lost = self._life.state is State.LOST
+        enough = self._enough = self._life.enough
         state = self._life.update(confidence, self._words(image, judgement))
         is_credible = confidence >= self.thresholds.lost
-        if self._trial is not None or (was_lost and is_credible):
+        is_sure = confidence >= enough
+        # Credible, but so much less than it just was: something may be in front of the target.
+        has_fallen = not is_sure and enough > self.thresholds.sure
+        self._followed = confidence if has_fallen or was_lost else 0.0
+        if self._trial is not None or (was_lost and is_sure):
             self._try(image, estimate, judgement)
-        elif is_credible:
+        elif is_credible and not (has_fallen or was_lost):
             self._believe(image, estimate, judgement)
         else:
             self._doubt(image, estimate, confidence)
@@ -282,15 +290,12 @@ class Session:
         self._trusted = self._newest = estimate.box
         self._is_believed = True
         self.motion.update(estimate.box, self._pace.stamp_s, judgement.probability)
-        if judgement.probability >= self.thresholds.sure:
+        if judgement.probability >= self._enough:
             self.tracker.learn(image, estimate)
+            self._judge.accept()
             self._resemblance += _RESEMBLANCE_RATE * (
                 judgement.evidence.origin - self._resemblance
             )
-            self._sure_frames += 1
-            # Not in each frame: of what slides over the target, some would be taken in each time.
-            if self._sure_frames % _RENEWAL_FRAMES == 1:
-                self._judge.accept(image, estimate.box)
         if self._life.state is State.TRACKING:
             self._search = None
 
@@ -323,7 +328,7 @@ class Session:
             self._believe(image, estimate, judgement)
             return
         own = self._look_at_own(image)
-        if own is not None and own.merit >= max(judgement.probability, self.thresholds.sure):
+        if own is not None and own.merit >= max(judgement.probability, self._enough):
             self.tracker.search_around(own.box)
             self._newest = own.box
             self._trial = self._own = None
@@ -391,7 +396,7 @@ class Session:
     def _needed(self) -> Needed:
         doubt = 1.0 - self.thresholds.sure
         return Needed(
-            near=self.thresholds.lost,
+            near=max(self.thresholds.lost, self._followed),
             far=1.0 - _FAR_DOUBT * doubt,
             overwhelming=1.0 - _OVERWHELMING_DOUBT * doubt,
         )
@@ -428,15 +433,15 @@ class Session:
         """Whether there is so little doubt that the looks of the last frame still do."""
         return (
             self._steady_frames >= _STEADY_FRAMES
-            and self._steady_frames % 2 == 1
-            and estimate.score >= self.observation.score - _FALLEN
+            and self._steady_frames % _ONE_OF != 0
+            and not self._judge.falls(estimate.score)
         )
 
     def _held_back(self, judgement: Judgement) -> Judgement:
         """A look-alike, more likely: what came from nowhere has to be more than sure."""
         if judgement.probability >= self._needed.far:
             return judgement
-        almost = _ALMOST * self.thresholds.sure
+        almost = _ALMOST * self._enough
         return replace(judgement, probability=min(judgement.probability, almost))
 
     @property
@@ -466,10 +471,8 @@ class Session:
 
         A tracker finds it by itself otherwise.
         """
-        predicted, trusted = self.observation.predicted, self._trusted
-        assert predicted is not None
-        speed = math.hypot(predicted.velocity[0], predicted.velocity[1])
-        if speed * passed_s > _FAST_SIZES * math.sqrt(trusted.area):
+        trusted = self._trusted
+        if self.motion.speed_px_s * passed_s > _FAST_SIZES * math.sqrt(trusted.area):
             there = self.motion.predict(self._pace.stamp_s).box
             self.tracker.search_around(Box.from_center(there.cx, there.cy, trusted.w, trusted.h))
 
@@ -490,7 +493,7 @@ class Session:
 
     def _words(self, image: Image, judgement: Judgement) -> str:
         """Why the answer is doubtful, if there is more to say than that the score is low."""
-        if judgement.probability >= self.thresholds.sure:
+        if judgement.probability >= self._enough:
             return ''
         height, width = image.shape[:2]
         side = _side_left(self.motion.predict(self._pace.stamp_s).box, width, height)
@@ -499,7 +502,7 @@ class Session:
         evidence = judgement.evidence
         if not self._judge.calibration.is_fitted:
             return ''
-        if min(evidence.colour, evidence.origin) < _UNLIKE:
+        if evidence.origin < _UNLIKE:
             return 'behind something, or changed: unlike the template'
         if evidence.agreement < _ASTRAY:
             return 'not where it can have moved to'
