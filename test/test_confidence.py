@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -33,7 +32,7 @@ AWAY = Box(10.0, 150.0, 60.0, 40.0)
 def test_without_a_calibration_the_raw_score_stands() -> None:
     assert not Calibration().is_fitted
     assert Calibration().probability(GOOD) == 0.9
-    assert Calibration().probability(dataclasses.replace(GOOD, score=math.nan)) == 0.0
+    assert Calibration().probability(GOOD._replace(score=math.nan)) == 0.0
 
 
 def test_a_calibration_is_a_logistic_function() -> None:
@@ -44,30 +43,28 @@ def test_a_calibration_is_a_logistic_function() -> None:
 
 @pytest.mark.parametrize('name', FEATURES)
 def test_more_of_what_speaks_for_a_box_makes_it_likelier(name: str) -> None:
-    worse = FITTED.probability(dataclasses.replace(GOOD, **{name: 0.3}))
-    better = FITTED.probability(dataclasses.replace(GOOD, **{name: 0.7}))
+    worse = FITTED.probability(GOOD._replace(**{name: 0.3}))
+    better = FITTED.probability(GOOD._replace(**{name: 0.7}))
     assert 0.0 < worse < better < 1.0
 
 
 @pytest.mark.parametrize('name', FEATURES)
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 def test_evidence_that_is_no_number_never_makes_a_box_likely(name: str, value: float) -> None:
-    probability = FITTED.probability(dataclasses.replace(GOOD, **{name: value}))
+    probability = FITTED.probability(GOOD._replace(**{name: value}))
     without = Calibration(FITTED.bias, {**FITTED.weights, name: 0.0})
-    assert probability == 0.0 or probability <= FITTED.probability(
-        dataclasses.replace(GOOD, **{name: 1.0})
-    )
-    assert 0.0 <= without.probability(dataclasses.replace(GOOD, **{name: value})) <= 1.0
+    assert probability == 0.0 or probability <= FITTED.probability(GOOD._replace(**{name: 1.0}))
+    assert 0.0 <= without.probability(GOOD._replace(**{name: value})) <= 1.0
 
 
 def test_a_score_of_one_is_no_certainty() -> None:
-    values = features(dataclasses.replace(GOOD, score=1.0))
+    values = features(GOOD._replace(score=1.0))
     assert values[:2] == (6.0, pytest.approx(math.log(0.8 / 0.2)))
-    assert values[2:] == GOOD.values()[2:]
+    assert values[2:] == GOOD[2:]
 
 
 def test_a_box_a_little_over_the_border_is_as_good_as_one_inside() -> None:
-    values = [features(dataclasses.replace(GOOD, inside=part))[-1] for part in (1.0, 0.75, 0.375)]
+    values = [features(GOOD._replace(inside=part))[-1] for part in (1.0, 0.75, 0.375)]
     assert values == [1.0, 1.0, 0.5]
 
 
@@ -112,7 +109,7 @@ def test_the_target_itself_has_all_for_it() -> None:
     judge = Judge(FITTED)
     judge.start(scene(), BOX)
     evidence = judge.judge(scene(), Estimate(BOX, 0.8), distance=0.0).evidence
-    assert dataclasses.astuple(evidence) == pytest.approx((0.8, 0.8, *[1.0] * 8), abs=1e-5)
+    assert evidence == pytest.approx((0.8, 0.8, *[1.0] * 8), abs=1e-5)
 
 
 def test_something_else_has_less() -> None:
@@ -238,7 +235,7 @@ def test_all_evidence_lies_between_zero_and_one() -> None:
         x, y, w, h = rng.uniform([-50, -50, 1, 1], [330, 250, 200, 200])
         estimate = Estimate(Box(x, y, w, h), float(rng.uniform()))
         judgement = judge.judge(scene(), estimate, float(rng.exponential(5.0)))
-        assert all(0.0 <= value <= 1.0 for value in dataclasses.astuple(judgement.evidence))
+        assert all(0.0 <= value <= 1.0 for value in judgement.evidence)
         assert 0.0 <= judgement.probability <= 1.0
         if rng.uniform() < 0.2:
             judge.accept()

@@ -183,7 +183,7 @@ def _record(clip: EventClip, rows: Sequence[tuple[Evidence, float, bool, float]]
     return Record(
         clip.name,
         clip.kind,
-        np.array([each.values() for each in evidence]),
+        np.array(evidence),
         np.array(confidence),
         np.array(tracked),
         np.array(overlap),

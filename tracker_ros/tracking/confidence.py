@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
+from typing import NamedTuple
 
 from tracker_ros.geometry import Box, Image
 from tracker_ros.runtime.package import ModelPackage, PackageError
@@ -30,6 +30,7 @@ CALIBRATED = Thresholds(lost=0.2, sure=0.4)
 
 # A score of 1 is no certainty: beyond this many units of its logit it says nothing more.
 _LARGEST_LOGIT = 6.0
+_LEAST_SHARE = 1.0 / (1.0 + math.exp(_LARGEST_LOGIT))
 # How fast what is usual of a target's looks and of the scores for it follows it, a sure frame.
 _RATE = 0.004
 _LEVEL_RATE = 0.04
@@ -44,8 +45,7 @@ _CLEARLY = 0.7
 _ENOUGH_INSIDE = 0.75
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What speaks for a box, each in [0, 1].
 
     score: the model's own.
@@ -71,14 +71,8 @@ class Evidence:
     size: float
     inside: float
 
-    def values(self) -> tuple[float, ...]:
-        """In the order of FEATURES."""
-        # dataclasses.astuple copies deeply, which takes longer than all that is done with it.
-        return _values(self)
 
-
-FEATURES = tuple(field.name for field in fields(Evidence))
-_values = attrgetter(*FEATURES)
+FEATURES = Evidence._fields
 
 
 class CalibrationError(PackageError):
@@ -161,7 +155,7 @@ def features(evidence: Evidence) -> tuple[float, ...]:
     """What the logistic function weighs, in the order of FEATURES: of scores the logits, the part
     inside only as far as it is short of enough, the rest as it is.
     """
-    score, recent, *others, inside = evidence.values()
+    score, recent, *others, inside = evidence
     return (_logit(score), _logit(recent), *others, min(1.0, inside / _ENOUGH_INSIDE))
 
 
@@ -260,8 +254,11 @@ class _Looks:
 
 def _logit(share: float) -> float:
     """The logit of a share in [0, 1], held to what can still be told apart."""
-    nearly = min(max(share, 1e-6), 1.0 - 1e-6)
-    return min(max(math.log(nearly / (1.0 - nearly)), -_LARGEST_LOGIT), _LARGEST_LOGIT)
+    if share <= _LEAST_SHARE:
+        return -_LARGEST_LOGIT
+    if share >= 1.0 - _LEAST_SHARE:
+        return _LARGEST_LOGIT
+    return math.log(share / (1.0 - share))
 
 
 def _logistic(logit: float) -> float:
@@ -290,5 +287,8 @@ def _alike(one: float, other: float) -> float:
 
 def _inside(box: Box, width: int, height: int) -> float:
     """The part of the box in an image of this size; 0 for one without area."""
+    x1, y1, x2, y2 = box.corners()
+    if 0.0 <= x1 < x2 <= width and 0.0 <= y1 < y2 <= height:
+        return 1.0
     image = Box(0.0, 0.0, float(width), float(height))
     return min(1.0, box.intersection(image) / box.area) if box.area > 0 else 0.0

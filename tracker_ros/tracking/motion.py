@@ -31,6 +31,9 @@ _BOX_NOISE = (0.02, 0.02)
 _WALK_NOISE = (0.15, 0.2)
 # Random acceleration: sizes per s^1.5.
 _ACCELERATION_NOISE = (2.5, 0.2)
+_WALK_VARIANCE, _ACCELERATION_VARIANCE = (
+    tuple(noise**2 for noise in each) for each in (_WALK_NOISE, _ACCELERATION_NOISE)
+)
 # What is not known of the velocity at a start: sizes per s.
 _FIRST_VELOCITY_NOISE = (3.0, 0.5)
 
@@ -97,17 +100,16 @@ class _Spread(NamedTuple):
     both: float
     velocity: float
 
-    def after(self, reach_s: float, left: float) -> _Spread:
+    def after(self, reach_s: float, left: float, noise: _Spread) -> _Spread:
         """With a velocity that counted for `reach_s`, and of which so much is left."""
+        place, both, velocity = self
+        more_place, more_both, more_velocity = noise
+        carried = both + reach_s * velocity
         return _Spread(
-            self.place + reach_s * (2.0 * self.both + reach_s * self.velocity),
-            left * (self.both + reach_s * self.velocity),
-            left * left * self.velocity,
+            place + reach_s * (both + carried) + more_place,
+            left * carried + more_both,
+            left * left * velocity + more_velocity,
         )
-
-    def and_noise(self, noise: _Spread) -> _Spread:
-        place, both, velocity = noise
-        return _Spread(self.place + place, self.both + both, self.velocity + velocity)
 
     def seen(self, gain: float, speed_gain: float) -> _Spread:
         """After the place was measured, and it and its velocity followed by so much of that."""
@@ -222,7 +224,7 @@ class Motion:
             # A camera without stamps is always here, and its target moves: it must not be
             # averaged into standing still.
             noise = _process_noise(state, state.interval_s)
-            centre, size = centre.and_noise(noise[0]), size.and_noise(noise[1])
+            centre, size = centre.after(0.0, 1.0, noise[0]), size.after(0.0, 1.0, noise[1])
         of_centre, of_size = _variances(mean, centre, size, confidence)
         # How much of what is beside the expected is believed, of places and of their velocities.
         gain, speed_gain = centre.place / of_centre, centre.both / of_centre
@@ -348,12 +350,13 @@ def _held(mean: tuple[float, ...], image_size: tuple[float, float]) -> tuple[flo
     """`mean` with the box held in size and place; its speed stays what it is."""
     width, height = image_size
     cx, cy, w, h, vx, vy, vw, vh = mean
-    w = min(max(w, _SMALLEST_SIDE_PX), width)
-    h = min(max(h, _SMALLEST_SIDE_PX), height)
-    if width < math.inf:
-        cx = min(max(cx, -0.5 * w), width + 0.5 * w)
-    if height < math.inf:
-        cy = min(max(cy, -0.5 * h), height + 0.5 * h)
+    if not (_SMALLEST_SIDE_PX <= w <= width and _SMALLEST_SIDE_PX <= h <= height):
+        w = min(max(w, _SMALLEST_SIDE_PX), width)
+        h = min(max(h, _SMALLEST_SIDE_PX), height)
+    if not (0.0 <= cx <= width < math.inf):
+        cx = min(max(cx, -0.5 * w), width + 0.5 * w) if width < math.inf else cx
+    if not (0.0 <= cy <= height < math.inf):
+        cy = min(max(cy, -0.5 * h), height + 0.5 * h) if height < math.inf else cy
     return cx, cy, w, h, vx, vy, vw, vh
 
 
@@ -381,8 +384,8 @@ def _ahead(state: _State, stamp_s: float) -> _Guess:
             size_left * vw,
             size_left * vh,
         ),
-        centre.after(reach_s, left).and_noise(noise[0]),
-        size.after(size_reach_s, size_left).and_noise(noise[1]),
+        centre.after(reach_s, left, noise[0]),
+        size.after(size_reach_s, size_left, noise[1]),
     )
 
 
@@ -403,18 +406,22 @@ def _horizon_s(state: _State) -> float:
     return min(max(_BELIEF * squared_speed / disturbance, _HORIZON_S[0]), _HORIZON_S[1])
 
 
-def _process_noise(state: _State, elapsed_s: float) -> list[_Spread]:
-    """What the target may have done by itself: white acceleration and a random walk."""
+def _process_noise(state: _State, elapsed_s: float) -> tuple[_Spread, _Spread]:
+    """What centre and size may have done by themselves: white acceleration and a random walk."""
     t = min(elapsed_s, _LONGEST_GAP_S)
-    unit = state.liveliness * _unit_px(state.guess.mean) ** 2
-    return [
+    unit = t * state.liveliness * _unit_px(state.guess.mean) ** 2
+    return (
         _Spread(
-            unit * (t**3 / 3 * acceleration**2 + t * walk**2),
-            unit * t**2 / 2 * acceleration**2,
-            unit * t * acceleration**2,
-        )
-        for acceleration, walk in zip(_ACCELERATION_NOISE, _WALK_NOISE, strict=True)
-    ]
+            unit * (t * t / 3 * _ACCELERATION_VARIANCE[0] + _WALK_VARIANCE[0]),
+            unit * t / 2 * _ACCELERATION_VARIANCE[0],
+            unit * _ACCELERATION_VARIANCE[0],
+        ),
+        _Spread(
+            unit * (t * t / 3 * _ACCELERATION_VARIANCE[1] + _WALK_VARIANCE[1]),
+            unit * t / 2 * _ACCELERATION_VARIANCE[1],
+            unit * _ACCELERATION_VARIANCE[1],
+        ),
+    )
 
 
 def _variances(
@@ -442,7 +449,8 @@ def _distance(
 
 def _unit_px(mean: tuple[float, ...]) -> float:
     """The target's size, in which its noise is counted."""
-    return max(math.sqrt(max(0.0, mean[2] * mean[3])), _SMALLEST_UNIT_PX)
+    area = mean[2] * mean[3]
+    return math.sqrt(area) if area > _SMALLEST_UNIT_PX**2 else _SMALLEST_UNIT_PX
 
 
 def _layout() -> NDArray[np.intp]:

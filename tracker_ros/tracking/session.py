@@ -455,16 +455,24 @@ class Session:
             return Estimate(self._newest, 0.0)
         height, width = image.shape[:2]
         before, box = self._newest, estimate.box
+        narrowest, lowest = before.w / _MOST_GROWTH, before.h / _MOST_GROWTH
+        widest = min(before.w * _MOST_GROWTH, float(width))
+        highest = min(before.h * _MOST_GROWTH, float(height))
+        if (
+            0.0 <= box.cx <= width
+            and 0.0 <= box.cy <= height
+            and narrowest <= box.w <= widest
+            and lowest <= box.h <= highest
+            and 0.0 <= estimate.score <= 1.0
+        ):
+            return estimate
         held = Box.from_center(
             min(max(box.cx, 0.0), float(width)),
             min(max(box.cy, 0.0), float(height)),
-            min(max(box.w, before.w / _MOST_GROWTH), before.w * _MOST_GROWTH, float(width)),
-            min(max(box.h, before.h / _MOST_GROWTH), before.h * _MOST_GROWTH, float(height)),
+            min(max(box.w, narrowest), widest),
+            min(max(box.h, lowest), highest),
         )
-        score = min(max(estimate.score, 0.0), 1.0)
-        if _is_same(held, box) and score == estimate.score:
-            return estimate
-        return replace(estimate, box=held, score=score)
+        return replace(estimate, box=held, score=min(max(estimate.score, 0.0), 1.0))
 
     def _run_ahead(self, passed_s: float) -> None:
         """Search where the target is by now, if it has gone far, as after frames that are missing.
@@ -545,13 +553,6 @@ def check_box(box: Box, width: int, height: int, smallest_px: float) -> Box:
 
 def _shown(box: Box) -> str:
     return f'x={box.x:g} y={box.y:g} w={box.w:g} h={box.h:g}'
-
-
-def _is_same(first: Box, second: Box) -> bool:
-    """But for rounding."""
-    return max(abs(a - b) for a, b in zip(first.xywh(), second.xywh(), strict=True)) < 1e-6 * (
-        1.0 + second.w + second.h
-    )
 
 
 def _side_left(box: Box, width: int, height: int) -> str:
