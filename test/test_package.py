@@ -42,6 +42,7 @@ OPTIONAL = {
     'tensorrt',
     'tokenizers',
     'torch',
+    'trax',
 }
 # Where the rosdep key is not the name that is imported.
 ROSDEP_KEYS = {
@@ -131,7 +132,7 @@ def test_setup_installs_what_the_package_reads(tmp_path: Path) -> None:
             'package.xml',
             'launch/*.*',
             'config/*.*',
-            'models/*/model.yaml',
+            'models/*/*',
             'benchmarks/published.yaml',
         )
         for path in ROOT.glob(pattern)

@@ -20,6 +20,7 @@ from tracker_ros.cli import (
     services,
     track,
     train,
+    vot,
 )
 
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--version', action='version', version=f'tracker_ros {__version__}')
     subparsers = parser.add_subparsers(required=True, metavar='VERB')
-    for verb in (track, services, models, build, bench, eval, explain, train, export, doctor):
+    for verb in (track, services, models, build, bench, eval, vot, explain, train, export, doctor):
         verb.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:
