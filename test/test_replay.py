@@ -11,6 +11,7 @@ import pytest
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from tracker_ros.cli import main
+from tracker_ros.evaluation import through_node
 from tracker_ros.evaluation.sequences import Sequence, read_sequences
 from tracker_ros.ros import replay
 from tracker_ros.ros.rig import Received, to_stamp
@@ -83,8 +84,8 @@ def test_a_frame_without_a_box_keeps_the_last_one(tmp_path):
     assert (result.dropped, result.lost) == (1, 1)
     assert result.ages_s[[1, 3, 4]].tolist() == pytest.approx([0.002, 0.004, 0.006])
     assert result.run.confidences[[1, 4]].tolist() == [0.5, 0.25]
-    assert replay.age_quantiles_ms([result])[0] == pytest.approx(4.0)
-    assert replay.age_quantiles_ms([result])[2] == pytest.approx(6.0)
+    assert through_node.age_quantiles_ms([result])[0] == pytest.approx(4.0)
+    assert through_node.age_quantiles_ms([result])[2] == pytest.approx(6.0)
 
 
 def test_ages_of_nothing_are_unknown(tmp_path):
@@ -92,8 +93,8 @@ def test_ages_of_nothing_are_unknown(tmp_path):
     sequence = Sequence('still', tmp_path, truth, 100, 100, 30.0)
     result = replay.collect(FakeRig({}), 'model', sequence, [1, 2, 3], np.zeros(3))
     assert result.dropped == 2
-    assert all(map(math.isnan, replay.age_quantiles_ms([result])))
-    plain = replay.as_dict([result], 30.0)
+    assert all(map(math.isnan, through_node.age_quantiles_ms([result])))
+    plain = through_node.as_dict([result], 30.0)
     json.dumps(plain, allow_nan=False)
     assert plain['trackers']['model']['age_p50_ms'] is None
 
@@ -106,7 +107,9 @@ def test_a_rate_must_be_above_zero():
 def test_the_command_plays_sequences_of_different_sizes_through_the_node(data, tmp_path, capsys):
     path = tmp_path / 'eval.json'
     arguments = ['eval', str(data), '--model', 'csrt', '--through-ros', '--rate', '20']
-    assert main([*arguments, '--quiet', '--json', str(path)]) == 0
+    out = tmp_path / 'out'
+    assert main([*arguments, '--quiet', '--json', str(path), '--report', str(out)]) == 0
+    assert 'Through the node, at 20 frames a second' in (out / 'index.html').read_text()
     table = capsys.readouterr().out
     assert 'through the node' in table
     through = json.loads(path.read_text())['through_ros']

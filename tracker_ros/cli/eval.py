@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracker_ros.evaluation.kept import KeptRuns
     from tracker_ros.evaluation.one_pass import Failure, OnePassTracker, Run
     from tracker_ros.evaluation.sequences import Sequence, SequenceError
-    from tracker_ros.ros.replay import Replay
+    from tracker_ros.evaluation.through_node import Replay
 
 
 LIFE = '+life'
@@ -126,7 +126,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit code."""
-    from tracker_ros.evaluation import report
+    from tracker_ros.evaluation import report, through_node
     from tracker_ros.evaluation.datasets import read_dataset
     from tracker_ros.evaluation.one_pass import TRACKER_ERRORS, evaluate
     from tracker_ros.evaluation.published_scores import PublishedScoresError
@@ -172,9 +172,14 @@ def run(args: argparse.Namespace) -> int:
     runs = [run for run in runs if not run.sequence.withheld]
     _print_runs(runs, args.per_sequence)
     result = report.as_dict(runs, failures)
+    replays: list[Replay] = []
     if args.through_ros:
-        result['through_ros'], ros_failures = _through_ros(args, models, sequences, runs, progress)
+        scored = [sequence for sequence in sequences if not sequence.withheld]
+        replays, ros_failures = _through_ros(args, models, scored, progress)
         failures += ros_failures
+        result['through_ros'] = through_node.as_dict(replays, args.rate)
+        if replays:
+            print('\n' + through_node.replay_table(replays, runs))
     for failure in failures:
         print(
             f'failed: {failure.tracker} on {failure.sequence}: {failure.reason}', file=sys.stderr
@@ -184,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
         _write_json(args.json, result)
     if args.report is not None:
         _write_json(args.report / 'results.json', result)
-        _write_page(args, runs, failures, problems, comparison)
+        _write_page(args, runs, failures, problems, comparison, replays)
     return 1 if problems or failures else 0
 
 
@@ -292,10 +297,9 @@ def _through_ros(
     args: argparse.Namespace,
     models: list[str],
     sequences: list[Sequence],
-    offline: list[Run],
     progress: bool,
-) -> tuple[dict[str, object], list[Failure]]:
-    """Play the sequences into the node, once for each of our own models, and print the table."""
+) -> tuple[list[Replay], list[Failure]]:
+    """Play the sequences into the node, once for each of our own models."""
     from tracker_ros.evaluation.one_pass import Failure
     from tracker_ros.evaluation.peers import PREFIX
 
@@ -304,7 +308,7 @@ def _through_ros(
         from tracker_ros.ros.processes import ProcessError
     except ImportError as error:
         reason = f'needs ROS 2: source its setup file, or run "make setup" ({error})'
-        return {}, [Failure('the node', 'all sequences', reason)]
+        return [], [Failure('the node', 'all sequences', reason)]
 
     replays: list[Replay] = []
     failures: list[Failure] = []
@@ -325,9 +329,7 @@ def _through_ros(
             continue
         replays += own
         failures += own_failures
-    if replays:
-        print('\n' + replay.replay_table(replays, offline))
-    return replay.as_dict(replays, args.rate), failures
+    return replays, failures
 
 
 def _write_submissions(folder: Path, runs: list[Run], dataset: Dataset) -> None:
@@ -343,6 +345,7 @@ def _write_page(
     failures: list[Failure],
     problems: list[SequenceError],
     comparison: Comparison | None,
+    replays: list[Replay],
 ) -> None:
     from tracker_ros.evaluation.kept import write_whole
     from tracker_ros.evaluation.page import page
@@ -350,7 +353,14 @@ def _write_page(
     title = args.data.resolve().name
     if args.real_time is not None:
         title += f' in real time at {args.real_time:g} frames a second'
-    text = page(title, runs, failures, [str(problem) for problem in problems], comparison)
+    text = page(
+        title,
+        runs,
+        failures,
+        [str(problem) for problem in problems],
+        comparison,
+        (replays, args.rate) if replays else None,
+    )
     write_whole(args.report / 'index.html', text.encode())
     print(f'written: {args.report / "index.html"}')
 

@@ -42,6 +42,7 @@ class Series:
     y: Sequence[float]
     place: int
     link: str = ''
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def curves(
         points = ' '.join(
             f'{axes.x(x):.1f},{axes.y(y):.1f}' for x, y in zip(each.x, each.y, strict=True)
         )
-        dash = ' stroke-dasharray="6 4"' if each.place >= len(COLOURS) else ''
+        dashed = each.dashed or each.place >= len(COLOURS)
+        dash = ' stroke-dasharray="6 4"' if dashed else ''
         line = (
             f'<polyline points="{points}" fill="none" stroke="{colour(each.place)}" '
             f'stroke-width="2"{dash}><title>{_text(each.name)}</title></polyline>'

@@ -25,6 +25,7 @@ from tracker_ros.evaluation.metrics import (
 )
 from tracker_ros.evaluation.one_pass import Failure, Run, median_rate_hz
 from tracker_ros.evaluation.report import by_attribute, by_tracker, mean_scores_of
+from tracker_ros.evaluation.through_node import Replay, section
 from tracker_ros.evaluation.worst import WorstFrame, worst_frames
 
 _FEWEST_SPOKES = 3
@@ -69,10 +70,12 @@ def page(
     failures: Iterable[Failure],
     problems: Iterable[str] = (),
     comparison: Comparison | None = None,
+    through_node: tuple[Sequence[Replay], float] | None = None,
 ) -> str:
     """The page as text. runs: of sequences whose truth is known; there may be none.
 
     problems: what was left out of the data, and why. comparison: what papers print.
+    through_node: what the running node made of the sequences, and frames a second.
     """
     groups = by_tracker(runs)
     scores = {tracker: mean_scores_of(own) for tracker, own in groups.items()}
@@ -90,6 +93,7 @@ def page(
             _summary(order, groups, scores),
             _charts(order, groups, scores, comparison),
             _attributes(order, groups),
+            _through_node(order, runs, through_node),
             *(
                 _tracker(place, tracker, groups[tracker], worst[tracker])
                 for place, tracker in enumerate(order)
@@ -200,6 +204,15 @@ def _charts(
         '<h2>Curves</h2><p class="note">A line leads to the clips of its tracker.'
         f'{_about_marks(comparison)}</p><div class="charts">{"".join(drawn)}</div>'
     )
+
+
+def _through_node(
+    order: list[str], runs: Sequence[Run], through_node: tuple[Sequence[Replay], float] | None
+) -> str:
+    if through_node is None:
+        return ''
+    places = {tracker: place for place, tracker in enumerate(order)}
+    return section(through_node[0], runs, through_node[1], places)
 
 
 def _about_marks(comparison: Comparison | None) -> str:
