@@ -44,7 +44,7 @@ setup(
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
-        *shared('package.xml', 'launch/*', 'config/*', 'models/*/model.yaml'),
+        *shared('package.xml', 'launch/*', 'config/*', 'models/*/*'),
         *shared('benchmarks/published.yaml'),
     ],
     install_requires=['setuptools'],

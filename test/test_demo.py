@@ -256,7 +256,7 @@ def test_a_real_run(tmp_path, no_orphans):
     assert summary['frames'] == 24
     assert summary['processed'] + summary['dropped'] == 24
     assert summary['mean_iou'] >= 0.6
-    assert summary['model'] == 'csrt'
+    assert summary['model'] == 'nano'
     assert summary['latency_p50_ms'] > 0
     lines = (tmp_path / 'detections.jsonl').read_text(encoding='utf-8').splitlines()
     stamps = [json.loads(line)['stamp_ns'] for line in lines]

@@ -39,6 +39,7 @@ OPTIONAL = {
     'onnx',
     'onnxruntime',
     'openvino',
+    'ray',
     'tensorrt',
     'tokenizers',
     'torch',

@@ -8,7 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-CARD = 'card.md'
 _LICENCE = 'Apache-2.0; trained in part on research footage, see card.md'
 
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         print(f'tracker_ros export: needs PyTorch and onnx ({error})', file=sys.stderr)
         return 2
-    from tracker_ros.runtime.package import PackageError
+    from tracker_ros.runtime.package import CARD, PackageError
 
     try:
         runs = [read_run(folder) for folder in args.runs]

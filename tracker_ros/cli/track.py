@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         '--init', required=True, type=box, metavar='x,y,w,h', help='the box in the first frame'
     )
-    parser.add_argument('--model', default='csrt', metavar='NAME', help='default: csrt')
+    parser.add_argument('--model', default='nano', metavar='NAME', help='default: %(default)s')
     parser.add_argument('--runtime', default='auto', help='inference library (default: auto)')
     parser.add_argument('--text', default=None, help='what it is, for models that take text')
     parser.add_argument('--out', type=Path, metavar='FILE.mp4', help='write an annotated video')

@@ -23,6 +23,7 @@ from tracker_ros.export.int8 import Feeds, quantised
 from tracker_ros.export.norms import with_norms
 from tracker_ros.runtime.engine import CPU_RUNTIMES, Engine, load_first
 from tracker_ros.runtime.package import (
+    CARD,
     MANIFEST,
     PRECISIONS,
     ModelPackage,
@@ -87,6 +88,8 @@ def quantize(
                 onnx.save(models[role], str(fresh / f'{role}.onnx'))
             else:
                 shutil.copyfile(graph.path, fresh / f'{role}.onnx')
+        if (package.folder / CARD).is_file():
+            shutil.copyfile(package.folder / CARD, fresh / CARD)
         manifest = _manifest(package, plan, name, fresh)
         _write(fresh, manifest)
         record = _record(package, plan, read_package(fresh), reference, progress)

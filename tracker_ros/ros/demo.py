@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--video', type=Path, help='video or folder of images; default: a scene')
     parser.add_argument('--box', type=box_argument, metavar='x,y,w,h', help='in the first frame')
-    parser.add_argument('--model', default='csrt')
+    parser.add_argument('--model', default='nano')
     parser.add_argument('--output', type=Path, default=Path('out/demo'))
     parser.add_argument('--frames', type=int, default=300, help='length of the scene')
     parser.add_argument('--width', type=int, default=1280, help='of the scene, in pixels')

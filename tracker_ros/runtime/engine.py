@@ -227,4 +227,7 @@ def load_first(
         if reasons:
             engine.rejected = (*reasons, *engine.rejected)
         return engine
-    raise EngineError(f'no inference library can run {package.name}. ' + '; '.join(reasons))
+    raise EngineError(
+        f'no inference library can run {package.name} (the model csrt needs none). '
+        + '; '.join(reasons)
+    )

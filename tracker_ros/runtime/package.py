@@ -25,6 +25,8 @@ from typing import Any
 import yaml
 
 MANIFEST = 'model.yaml'
+CARD = 'card.md'
+"""Beside the manifest, for people: how the project trained the weights, and on what."""
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8', 'int8_bf16')
 """What graphs may compute in; docs/models.md says what each means."""
 LANGUAGE = 'bert'
