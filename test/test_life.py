@@ -131,10 +131,10 @@ def minding(scores, patience=None):
 
 def test_a_sudden_fall_is_doubt_though_above_the_threshold():
     life = minding([0.97] * 20)
-    assert life.enough == pytest.approx(0.617, abs=0.01)
+    assert life.enough == pytest.approx(0.773, abs=0.01)
     assert life.update(0.55) is State.TRACKING
     assert life.update(0.55) is State.UNCERTAIN
-    assert life.reason == 'score below 0.61 for 2 frames'
+    assert life.reason == 'score below 0.77 for 2 frames'
     assert [life.update(0.55) for _ in range(5)] == [State.UNCERTAIN] * 5
     assert [life.update(0.9) for _ in range(3)][-1] is State.TRACKING
     plain = Life(Thresholds(0.2, 0.4), Patience(2, 4, 3))
@@ -149,8 +149,8 @@ def test_a_slow_fall_is_none():
 
 
 def test_what_stays_as_it_became_is_sure_again_after_a_while():
-    life = minding([0.97] * 20 + [0.5] * 2)
-    waited = next(n for n in range(1000) if life.update(0.5) is State.TRACKING)
+    life = minding([0.97] * 20 + [0.6] * 2)
+    waited = next(n for n in range(1000) if life.update(0.6) is State.TRACKING)
     assert 30 < waited < 120
 
 
@@ -163,7 +163,7 @@ def test_one_that_was_never_very_sure_cannot_fall_far():
 
 def test_certainty_asks_for_no_more_than_much():
     life = minding([1.0] * 200)
-    assert life.enough == pytest.approx(1 / (1 + math.exp(3.0 - 4.0)))
+    assert life.enough == pytest.approx(1 / (1 + math.exp(2.25 - 4.0)))
 
 
 def test_a_fall_alone_is_no_loss():

@@ -19,7 +19,7 @@ from enum import IntEnum
 
 # All in logits, of which probabilities have more the surer they are. A fall by so much below
 # what is usual is no sure frame any more; beyond the highest, usual is no surer.
-_FALL = 3.0
+_FALL = 2.25
 _HIGHEST_USUAL = 4.0
 # How fast what is usual follows sure frames, and how much it sinks with each that is not: what
 # has changed for good is sure again after a while.
@@ -59,7 +59,7 @@ class Thresholds:
 class Patience:
     """How many frames in a row it takes to change the state."""
 
-    uncertain_frames: int = 2
+    uncertain_frames: int = 3
     lost_frames: int = 5
     sure_frames: int = 3
 
