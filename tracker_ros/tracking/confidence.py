@@ -159,8 +159,7 @@ def features(evidence: Evidence) -> tuple[float, ...]:
     return (_logit(score), _logit(recent), *others, min(1.0, inside / _ENOUGH_INSIDE))
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """How likely a box is on the target, and why."""
 
     probability: float
@@ -242,8 +241,7 @@ class Judge:
         self._usual_size = _followed(self._usual_size, newest.size, _RATE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Looks:
+class _Looks(NamedTuple):
     """Of the box last judged: logit of its score, likeness to the first template, size in px."""
 
     logit: float

@@ -14,7 +14,8 @@ tells of another: two covariances of a place and its velocity are all of it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -67,18 +68,27 @@ _SMALLEST_SIDE_PX = 1.0
 _SMALLEST_UNIT_PX = 4.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
     """Where the target is thought to be at some time.
 
     box: at least a pixel, at most the image; its centre at most half a box outside of it.
     velocity: (4,) of cx, cy, w and h in the image, in px/s.
-    covariance: (8, 8) of cx, cy, w, h (px) and their velocities (px/s), in that order.
     """
 
-    box: Box
-    velocity: Vector
-    covariance: Matrix
+    def __init__(
+        self, box: Box, velocity: Vector, covariance: Matrix | Callable[[], Matrix]
+    ) -> None:
+        """`covariance` may be what makes it: there is one of each frame, and few are looked at."""
+        self.box = box
+        self.velocity = velocity
+        self._covariance = covariance
+
+    @property
+    def covariance(self) -> Matrix:
+        """(8, 8) of cx, cy, w, h (px) and their velocities (px/s), in that order."""
+        if callable(self._covariance):
+            self._covariance = self._covariance()
+        return self._covariance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +145,7 @@ class _Guess(NamedTuple):
         return np.array([0.0, *self.centre, *self.size])[_LAYOUT]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
+class _State(NamedTuple):
     """Replaced as a whole, never changed, so that another thread may predict meanwhile."""
 
     guess: _Guess
@@ -196,7 +205,7 @@ class Motion:
         return Predicted(
             Box.from_center(*_held(guess.mean, self._image_size)[:4]),
             np.array([vx + camera_x, vy + camera_y, vw, vh]),
-            guess.covariance(),
+            guess.covariance,
         )
 
     @property
@@ -287,8 +296,7 @@ class Motion:
                 for known, now, before in zip(velocity, place, guess.mean[:2], strict=True)
             )
             velocity = (x, y)
-        self._state = replace(
-            state,
+        self._state = state._replace(
             guess=_Guess(
                 _held(mean, self._image_size),
                 guess.centre.scaled(squared_scale),

@@ -427,7 +427,7 @@ class Session:
             return judgement
         enough = _ENOUGH_RESEMBLANCE * self._resemblance
         resemblance = min(1.0, judgement.evidence.origin / max(enough, 1e-6))
-        return replace(judgement, probability=judgement.probability * resemblance)
+        return judgement._replace(probability=judgement.probability * resemblance)
 
     def _is_steady(self, estimate: Estimate) -> bool:
         """Whether there is so little doubt that the looks of the last frame still do."""
@@ -442,7 +442,7 @@ class Session:
         if judgement.probability >= self._needed.far:
             return judgement
         almost = _ALMOST * self._enough
-        return replace(judgement, probability=min(judgement.probability, almost))
+        return judgement._replace(probability=min(judgement.probability, almost))
 
     @property
     def _is_away(self) -> bool:
