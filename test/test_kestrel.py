@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import onnx
 import onnxruntime
 import pytest
@@ -19,6 +21,7 @@ from tracker_ros.networks.kestrel import (  # noqa: E402
     Variant,
     places,
     variant_of,
+    with_templates,
 )
 from tracker_ros.trackers import create  # noqa: E402
 
@@ -77,7 +80,7 @@ def test_the_variants_are_known_by_their_tensors(name):
 
 
 def test_tensors_of_nothing_known_are_refused():
-    with pytest.raises(ValueError, match='none of the variants nano, tiny'):
+    with pytest.raises(ValueError, match='none of the variants nano, nano_online, tiny'):
         variant_of({'weight': (3, 3)})
 
 
@@ -143,6 +146,19 @@ def test_templates_see_nothing_of_each_other(monkeypatch):
     assert torch.equal(memory.keys[0][..., :cells], other.keys[0][..., :cells])
     assert not torch.equal(memory.keys[0][..., cells:], other.keys[0][..., cells:])
     assert torch.equal(memory.means[:, :, :2], other.means[:, :, :2])
+
+
+def test_one_template_grows_to_two():
+    one = network_of(SMALL)
+    two = Kestrel(dataclasses.replace(SMALL, templates=2))
+    two.load_state_dict(with_templates(one.state_dict(), two.variant))
+    two.eval()
+    templates, boxes, search = inputs_of(one, 3)
+    with torch.no_grad():
+        expected = one(templates, boxes, search)
+        output = two(templates.repeat(1, 2, 1, 1, 1), boxes.repeat(1, 2, 1), search)
+    for name in ('scores', 'sides', 'presence', 'quality'):
+        torch.testing.assert_close(getattr(output, name), getattr(expected, name))
 
 
 def test_places_are_those_of_the_box():

@@ -53,6 +53,9 @@ class Variant:
 
 VARIANTS = {
     'nano': Variant(widths=(16, 32, 64, 80), depths=(1, 2, 2), dim=64, head_dim=80),
+    'nano_online': Variant(
+        widths=(16, 32, 64, 80), depths=(1, 2, 2), dim=64, head_dim=80, templates=2
+    ),
     'tiny': Variant(
         widths=(24, 48, 80, 96), depths=(1, 2, 2), dim=96, head_dim=96, rounds=2, templates=2
     ),
@@ -356,3 +359,32 @@ def variant_of(shapes: Mapping[str, tuple[int, ...]]) -> Variant:
     raise ValueError(
         f'the tensors are of none of the variants {", ".join(VARIANTS)} of the family kestrel'
     )
+
+
+def with_templates(tensors: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
+    """The tensors of a network with one template as those of one with `variant.templates`.
+
+    Told the same template in each place, it says the same: what was learned with one is a
+    beginning for several. Other tensors come back as they are.
+    """
+    count, groups = variant.templates, variant.groups
+    told = dict(tensors)
+    if count == 1 or len(told.get('slots', ())) != 1:
+        return told
+    told['slots'] = told['slots'].repeat(count, 1)
+    # The likenesses to target and surroundings stand by group, each group's templates in a row.
+    maps = 2 * groups
+    evidence = maps + variant.heads
+    shares = torch.arange(maps).reshape(groups, 2).repeat(1, count).flatten()
+    for name, first, blocks in (
+        ('head.enter.0.weight', 2 * variant.dim, 1),
+        ('head.verdict.0.weight', variant.head_dim, 2),
+    ):
+        weight = told[name]
+        parts = [weight[:, :first]]
+        for block in range(blocks):
+            begin = first + block * evidence
+            parts.append(weight[:, begin : begin + maps][:, shares] / count)
+            parts.append(weight[:, begin + maps : begin + evidence])
+        told[name] = torch.cat(parts, dim=1)
+    return told
