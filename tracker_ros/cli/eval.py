@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tracker_ros.evaluation.comparison import Comparison
     from tracker_ros.evaluation.datasets import Dataset
     from tracker_ros.evaluation.kept import KeptRuns
-    from tracker_ros.evaluation.one_pass import Failure, OnePassTracker, Run
+    from tracker_ros.evaluation.one_pass import Failure, MakeTracker, OnePassTracker, Run
     from tracker_ros.evaluation.sequences import Sequence, SequenceError
     from tracker_ros.evaluation.through_node import Replay
 
@@ -78,8 +78,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'that have none yet',
     )
     parser.add_argument('--runtime', default='auto', help='inference library (default: auto)')
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         '--jobs', type=_positive_int, default=1, metavar='N', help='processes (default: 1)'
+    )
+    where.add_argument(
+        '--ray',
+        metavar='ADDRESS',
+        help='spread the runs over the Ray cluster whose head is at HOST:PORT, or auto on one of '
+        'its machines; DATA must be at the same path on all of them (python -m pip install ray)',
     )
     parser.add_argument(
         '--per-sequence', action='store_true', help='also print the scores of each sequence'
@@ -127,6 +134,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit code."""
     from tracker_ros.evaluation import report, through_node
+    from tracker_ros.evaluation.cluster import ClusterError, in_cluster
     from tracker_ros.evaluation.datasets import read_dataset
     from tracker_ros.evaluation.one_pass import TRACKER_ERRORS, evaluate
     from tracker_ros.evaluation.published_scores import PublishedScoresError
@@ -154,19 +162,29 @@ def run(args: argparse.Namespace) -> int:
 
     progress = not args.quiet and sys.stderr.isatty()
     # More processes than one already fill the cores.
-    threads = 0 if args.jobs == 1 else 1
+    threads = 0 if args.jobs == 1 and args.ray is None else 1
     make = functools.partial(
         make_tracker, weights=args.weights, runtime=args.runtime, threads=threads
     )
-    runs, failures = evaluate(
-        dict.fromkeys(trackers),
-        sequences,
-        make,
-        jobs=args.jobs,
-        progress=progress,
-        real_time_hz=args.real_time,
-        results=_kept_runs(args, trackers),
-    )
+    identities = {name: _identity_of(name, args.runtime) for name in trackers}
+    if args.ray is not None:
+        make = functools.partial(
+            _make_the_same, make=make, identities=identities, runtime=args.runtime
+        )
+    try:
+        runs, failures = evaluate(
+            dict.fromkeys(trackers),
+            sequences,
+            make,
+            jobs=args.jobs,
+            progress=progress,
+            real_time_hz=args.real_time,
+            results=_kept_runs(args, identities),
+            spread=None if args.ray is None else functools.partial(in_cluster, args.ray),
+        )
+    except ClusterError as error:
+        print(f'tracker_ros eval: {error}', file=sys.stderr)
+        return 2
     if args.report is not None:
         _write_submissions(args.report, runs, dataset)
     runs = [run for run in runs if not run.sequence.withheld]
@@ -216,12 +234,26 @@ def _comparison(dataset: Dataset) -> Comparison:
     return Comparison(read_published_scores(), dataset.benchmark, len(dataset.sequences))
 
 
-def _kept_runs(args: argparse.Namespace, trackers: list[str]) -> KeptRuns | None:
+def _make_the_same(
+    name: str, *, make: MakeTracker, identities: dict[str, str], runtime: str
+) -> OnePassTracker:
+    """On another machine: a tracker, if it is the one that it is where the evaluation began."""
+    from tracker_ros.trackers import TrackerError
+
+    here = _identity_of(name, runtime)
+    if here != identities[name]:
+        raise TrackerError(
+            f'{name} is another one here: {here!r} where {identities[name]!r} is evaluated; '
+            'install the same versions and model packages on every machine'
+        )
+    return make(name)
+
+
+def _kept_runs(args: argparse.Namespace, identities: dict[str, str]) -> KeptRuns | None:
     if args.report is None:
         return None
     from tracker_ros.evaluation.kept import KeptRuns
 
-    identities = {name: _identity_of(name, args.runtime) for name in trackers}
     return KeptRuns(args.report / 'runs', identities, args.real_time)
 
 

@@ -106,6 +106,8 @@ Task = tuple[int, str, Sequence]
 Outcome = tuple[int, Run | Failure]
 """The number of a task and what became of it."""
 Work = Callable[..., Run | Failure]
+Spread = Callable[[list[Task], Work, 'tqdm[NoReturn]'], Iterable[Outcome]]
+"""Does tasks somewhere and gives each outcome as it comes."""
 
 
 class Results(Protocol):
@@ -127,12 +129,14 @@ def evaluate(
     progress: bool = True,
     real_time_hz: float | None = None,
     results: Results | None = None,
+    spread: Spread | None = None,
 ) -> tuple[list[Run], list[Failure]]:
     """Run every tracker on every sequence.
 
     jobs: processes; with more than one each of them uses one thread of OpenCV's. progress:
     whether a bar is drawn on stderr. real_time_hz: see `run`. results: keeps what is done the
-    moment it is done, and what it already has is not run again.
+    moment it is done, and what it already has is not run again. spread: runs them elsewhere, and
+    what comes back is kept here; jobs is not looked at.
     Returns runs and failures, both ordered by tracker and then by sequence as given.
     Raises ValueError for fewer jobs than one.
     """
@@ -145,14 +149,21 @@ def evaluate(
         if kept is not None:
             outcomes[index] = kept
     waiting = [(index, *task) for index, task in enumerate(tasks) if index not in outcomes]
-    work = functools.partial(_run_and_keep, make_tracker, real_time_hz, results)
+    # What runs elsewhere is kept here: the folder of the results may not be there.
+    keeper = results if spread is None else None
+    work = functools.partial(_run_and_keep, make_tracker, real_time_hz, keeper)
     with tqdm(
         total=sum(len(sequence) for *_, sequence in waiting),
         unit=' frames',
         disable=not progress,
         dynamic_ncols=True,
     ) as bar:
-        if jobs == 1:
+        if spread is not None:
+            for index, outcome in spread(waiting, work, bar) if waiting else ():
+                outcomes[index] = outcome
+                if results is not None and isinstance(outcome, Run):
+                    results.keep(outcome)
+        elif jobs == 1:
             outcomes.update(_here(waiting, work, bar))
         else:
             outcomes.update(_in_processes(waiting, work, jobs, bar))
