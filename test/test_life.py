@@ -43,8 +43,12 @@ def lived(scores, patience=None):
         ('sllsss', 'TTUUUT'),
         ('sllssmsss', 'TTUUUUUUT'),
         ('sllllsss', 'TTUULLLT'),
-        ('sllllssmsss', 'TTUULLLLLLT'),
-        ('sllllmmmm', 'TTUULLLLL'),
+        ('sllllssmlsss', 'TTUULLLLLLLT'),
+        # What may be the target for as long as it took to lose it is told, in doubt.
+        ('sllllmmmlmmm', 'TTUULLLLLLLL'),
+        ('sllllmmmm', 'TTUULLLLU'),
+        ('sllllmmmmlllsllll', 'TTUULLLLUUUUUUUUL'),
+        ('sllllmmmmsss', 'TTUULLLLUUUT'),
         # And from there everything goes on as before.
         ('sllllsssll', 'TTUULLLTTU'),
     ],
@@ -54,7 +58,7 @@ def test_scores_make_states(scores, states):
 
 
 def test_without_patience_every_frame_counts():
-    assert lived('slmsl', Patience(1, 1, 1)) == 'TLLTL'
+    assert lived('slmsl', Patience(1, 1, 1)) == 'TLUTL'
     assert lived('smsl', Patience(1, 1, 1)) == 'TUTL'
 
 
@@ -170,3 +174,16 @@ def test_a_fall_alone_is_no_loss():
     life = minding([0.97] * 20)
     assert State.LOST not in [life.update(0.3) for _ in range(30)]
     assert State.LOST in [life.update(0.1) for _ in range(4)]
+
+
+def test_what_is_found_again_has_to_be_surer_also_in_doubt():
+    life = minding([0.5] * 20 + [0.1] * 4)
+    assert (life.state, life.is_missing) == (State.LOST, True)
+    assert life.enough == pytest.approx(0.58)
+    states = [life.update(0.5) for _ in range(8)]
+    assert states == [State.LOST] * 3 + [State.UNCERTAIN] * 5
+    assert life.reason == 'perhaps seen again: score at least 0.20 for 4 frames'
+    assert life.enough == pytest.approx(0.58)
+    assert [life.update(0.6) for _ in range(3)][-1] is State.TRACKING
+    assert life.reason.startswith('recovered')
+    assert (life.is_missing, life.enough) == (False, 0.4)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a sequence of confidences to the state of a target.
 
-``IDLE -> STARTING -> TRACKING <-> UNCERTAIN -> LOST -> TRACKING (recovered)``. Two thresholds
+``IDLE -> STARTING -> TRACKING <-> UNCERTAIN <-> LOST -> TRACKING (recovered)``. Two thresholds
 with dwell: one bad frame changes nothing, several in a row do, and the way back asks for more
 than the way out.
 
@@ -82,8 +82,10 @@ class Life:
         self._usual: float | None = None
         """Mean logit of sure frames, sinking in doubt."""
         self.state = State.STARTING
+        self.is_missing = False
+        """Whether it was LOST and not TRACKING since."""
         self.reason = 'started'
-        self._below_lost = 0
+        self._below_lost = self._credible = 0
         self._below_sure = 0
         self._sure = 0
 
@@ -96,7 +98,7 @@ class Life:
         least = self.thresholds.sure
         if self._usual is None:
             return least
-        if self.state is State.LOST:
+        if self.is_missing:
             least += _FOUND_DOUBT * (1.0 - least)
         return max(least, 1.0 / (1.0 + math.exp(_FALL - self._usual)))
 
@@ -121,15 +123,22 @@ class Life:
             elif self.state is State.STARTING and self._sure:
                 self._enter(State.TRACKING, 'found again in the first frame after the start')
         elif self._sure >= patience.sure_frames:
-            word = 'recovered' if self.state is State.LOST else 'sure again'
+            word = 'recovered' if self.is_missing else 'sure again'
             self._enter(
                 State.TRACKING,
                 f'{word}: score at least {enough:.2f} for {self._sure} frames',
+            )
+        elif self.state is State.LOST and self._credible >= patience.lost_frames:
+            self._enter(
+                State.UNCERTAIN,
+                f'perhaps seen again: score at least {thresholds.lost:.2f} for '
+                f'{self._credible} frames',
             )
         return self.state
 
     def _count(self, score: float, enough: float) -> None:
         self._below_lost = self._below_lost + 1 if score < self.thresholds.lost else 0
+        self._credible = self._credible + 1 if score >= self.thresholds.lost else 0
         self._below_sure = self._below_sure + 1 if score < enough else 0
         self._sure = self._sure + 1 if score >= enough else 0
 
@@ -144,4 +153,6 @@ class Life:
 
     def _enter(self, state: State, reason: str) -> None:
         self.state = state
+        if state is not State.UNCERTAIN:
+            self.is_missing = state is State.LOST
         self.reason = reason

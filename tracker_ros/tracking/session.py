@@ -239,17 +239,17 @@ class Session:
         if self._is_away and not self._is_near(estimate.box):
             judgement = self._held_back(judgement)
         confidence = judgement.probability
-        was_lost = self._life.state is State.LOST
+        was_missing = self._life.is_missing
         enough = self._enough = self._life.enough
         state = self._life.update(confidence, self._words(image, judgement))
         is_credible = confidence >= self.thresholds.lost
         is_sure = confidence >= enough
         # Credible, but so much less than it just was: something may be in front of the target.
         has_fallen = not is_sure and enough > self.thresholds.sure
-        self._followed = confidence if has_fallen or was_lost else 0.0
-        if self._trial is not None or (was_lost and is_sure):
+        self._followed = confidence if has_fallen or was_missing else 0.0
+        if self._trial is not None or (was_missing and is_sure):
             self._try(image, estimate, judgement)
-        elif is_credible and not (has_fallen or was_lost):
+        elif is_credible and not (has_fallen or was_missing):
             self._believe(image, estimate, judgement)
         else:
             self._doubt(image, estimate, confidence)
@@ -446,8 +446,8 @@ class Session:
 
     @property
     def _is_away(self) -> bool:
-        assert self._life is not None
-        return self._trial is not None or self._life.state is State.LOST
+        """Whether it was found elsewhere what is followed, and not by the tracker going on."""
+        return self._trial is not None and self._own is not None
 
     def _plausible(self, image: Image, estimate: Estimate) -> Estimate:
         """The estimate with a box that a target can have: of numbers, inside, of steady size."""
