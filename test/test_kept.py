@@ -4,7 +4,12 @@
 
 import dataclasses
 import io
+import os
+import subprocess
+import sys
+import threading
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,3 +164,39 @@ def test_names_of_files_hold_no_paths_and_stay_apart():
     assert '/' not in file_name('../../etc/x')
     assert not file_name('..').startswith('.')
     assert file_name('a/b') != file_name('a_b')
+
+
+class Stuck:
+    """Never answers."""
+
+    def start(self, image, box, text=None):
+        print('started', flush=True)
+
+    def step(self, image):
+        threading.Event().wait()
+
+
+def make_stuck(name):
+    return Stuck()
+
+
+def test_a_kill_takes_the_other_processes_with_it(tmp_path, sequences):
+    """However deep in their work they are."""
+    script = (
+        'from pathlib import Path\n'
+        'from test_kept import make_stuck, one_pass, read_sequences\n'
+        "if __name__ == '__main__':\n"
+        f'    found = read_sequences(Path({str(tmp_path / "data")!r}))\n'
+        "    one_pass.evaluate(['stuck'], found, make_stuck, jobs=2, progress=False)\n"
+    )
+    path = tmp_path / 'evaluation.py'
+    path.write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, str(path)],
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+    )
+    assert [process.stdout.readline() for _ in range(2)] == [b'started\n'] * 2
+    process.kill()
+    # The output ends when the last process that writes to it has ended.
+    process.communicate(timeout=60)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -275,7 +277,7 @@ def _in_processes(
         jobs,
         # A forked copy of a process whose inference library has threads can hang.
         mp_context=multiprocessing.get_context('spawn'),
-        initializer=_be_single_threaded,
+        initializer=_begin_process,
     )
     try:
         futures = {
@@ -294,5 +296,14 @@ def _in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _be_single_threaded() -> None:
+def _begin_process() -> None:
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Where the parent was killed nobody wants the results, and nobody would end this process."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
