@@ -4,10 +4,15 @@
 under the curve by its definition.
 """
 
+import cv2
 import numpy as np
 import pytest
 
 from tracker_ros.evaluation import metrics
+from tracker_ros.evaluation.datasets import read_dataset
+from tracker_ros.evaluation.one_pass import Run
+from tracker_ros.evaluation.report import mean_scores_of
+from tracker_ros.evaluation.submission import write_submissions
 
 SIZE = (640, 480)
 EQUAL = 1e-4
@@ -79,6 +84,46 @@ def test_ao_and_sr_are_those_of_the_got10k_toolkit(oracles):
     scores = metrics.mean_scores(errors)
     sr75 = np.mean(np.concatenate(ious) > 0.75)
     assert (scores.ao, scores.sr50, scores.sr75) == pytest.approx((ao, sr50, sr75), abs=EQUAL)
+
+
+def got10k_validation(root, count=20):
+    """The validation set as it is downloaded, of the first of SEQUENCES."""
+    names = [f'GOT-10k_Val_{number:06d}' for number in (1, 2, 3)]
+    for name, (_, truth) in zip(names, SEQUENCES, strict=False):
+        folder = root / 'val' / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            image = np.full((SIZE[1], SIZE[0], 3), index, np.uint8)
+            cv2.imwrite(str(folder / f'{index + 1:08d}.jpg'), image)
+        np.savetxt(folder / 'groundtruth.txt', truth[:count], fmt='%.4f', delimiter=',')
+        cover = np.full(count, 8)
+        cover[5:8] = 0
+        np.savetxt(folder / 'cover.label', cover, fmt='%d')
+        for label in ('absence', 'cut_by_image'):
+            np.savetxt(folder / f'{label}.label', cover == 0, fmt='%d')
+        (folder / 'meta_info.ini').write_text(f'[METAINFO]\nresolution: {SIZE}\n')
+    (root / 'val' / 'list.txt').write_text('\n'.join(names) + '\n')
+
+
+def test_the_got10k_toolkit_reads_our_files_and_finds_our_scores(oracles, tmp_path):
+    from got10k.experiments import ExperimentGOT10k
+
+    got10k_validation(tmp_path / 'data')
+    data = read_dataset(tmp_path / 'data', [])
+    assert data.benchmark == 'got10k'
+    runs = [
+        Run('ours', each, predicted[: len(each)], np.ones(len(each)), np.full(len(each), 0.01))
+        for each, (predicted, _) in zip(data.sequences, SEQUENCES, strict=False)
+    ]
+    folder = tmp_path / 'results' / 'GOT-10k'
+    write_submissions(folder, runs, data.benchmark, data.origin)
+    toolkit = ExperimentGOT10k(
+        str(tmp_path / 'data'), 'val', str(tmp_path / 'results'), str(tmp_path / 'reports')
+    )
+    theirs = toolkit.report(['ours'])['ours']['overall']
+    ours = mean_scores_of(runs)
+    assert (theirs['ao'], theirs['sr']) == pytest.approx((ours.ao, ours.sr50), abs=EQUAL)
+    assert theirs['speed_fps'] == pytest.approx(100.0)
 
 
 def test_overlaps_are_those_of_the_vot_toolkit(oracles):
