@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of an evaluation: whole, without a network, and safe with names of others."""
 
+import re
 from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 
+from tracker_ros.evaluation.charts import Series, scatter
 from tracker_ros.evaluation.one_pass import Failure, Run
 from tracker_ros.evaluation.page import page
 from tracker_ros.evaluation.sequences import Sequence
@@ -98,3 +100,20 @@ def test_a_picture_that_is_gone_does_not_take_the_page_with_it(tmp_path):
 )
 def test_the_worst_frame_is_the_middle_of_the_longest_failure(overlap, frame):
     assert worst_frame(np.array(overlap, dtype=float)) == frame
+
+
+def test_names_of_near_points_stand_by_their_points_and_not_on_each_other():
+    near = [Series(f'tracker_{place}', [100 + place], [0.7], place) for place in range(6)]
+    found = re.findall(
+        r'<circle cx="([\d.]+)" cy="([\d.]+)".*?<text x="([\d.]+)" y="([\d.]+)" '
+        r'text-anchor="(\w+)"',
+        scatter('t', 'x', 'y', near),
+    )
+    assert len(found) == 6
+    names = set()
+    for *numbers, anchor in found:
+        x, y, name_x, name_y = map(float, numbers)
+        assert abs(x - name_x) <= 8.1
+        assert abs(y - name_y) <= 40
+        assert all(abs(name_y - other) >= 11 for other, side in names if side == anchor)
+        names.add((name_y, anchor))

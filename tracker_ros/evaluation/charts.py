@@ -23,6 +23,9 @@ COLOURS = (
 )
 """In turn; from the second turn on the lines are dashed."""
 
+_LETTER_PX = 6.5
+"""About the width of a letter of a name."""
+
 _OTHERS = '#555'
 """Of marks that belong to nothing that was measured."""
 
@@ -112,16 +115,11 @@ def scatter(
         axes.frame(title, x_label, y_label, [begin * 10**step for step in range(decades + 1)]),
         *_drawn(marks, axes),
     ]
-    taken: list[tuple[float, float]] = []
-    for each in sorted(shown, key=lambda each: -each.y[-1]):
-        x, y = axes.x(each.x[-1]), axes.y(each.y[-1])
-        label_y = y + 4
-        # Names do not stand on names.
-        while any(abs(label_y - other) < 12 and abs(x - at) < 120 for at, other in taken):
-            label_y += 12
-        taken.append((x, label_y))
-        at_right = x > _WIDTH - 130
-        anchor, label_x = ('end', x - 8) if at_right else ('start', x + 8)
+    points = [(axes.x(each.x[-1]), axes.y(each.y[-1])) for each in shown]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    for each, (x, y) in zip(shown, points, strict=True):
+        label_x, label_y, anchor, box = _free_place(x, y, len(each.name), taken)
+        taken.append(box)
         mark = (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour(each.place)}"/>'
             f'<text x="{label_x:.1f}" y="{label_y:.1f}" text-anchor="{anchor}" '
@@ -167,6 +165,30 @@ def radar(title: str, spokes: Sequence[str], series: Sequence[Series]) -> str:
         )
         parts.append(_linked(line, each.link))
     return _svg(title, parts, side, side)
+
+
+def _free_place(
+    x: float, y: float, letters: int, taken: Sequence[tuple[float, float, float, float]]
+) -> tuple[float, float, str, tuple[float, float, float, float]]:
+    """Where the name of a point stands: as near as nothing else is, and inside the axes.
+
+    Returns x, y and anchor of the text, and its left, top, right and bottom.
+    """
+    width = letters * _LETTER_PX
+    for shift in sorted(range(-120, 121, 6), key=abs):
+        for anchor, label_x in (('start', x + 8), ('end', x - 8)):
+            left = label_x if anchor == 'start' else label_x - width
+            box = (left, y + shift - 6, left + width, y + shift + 6)
+            inside = left >= _LEFT and left + width <= _WIDTH and box[3] < _HEIGHT - _BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                return label_x, y + shift + 4, anchor, box
+    return x + 8, y + 4, 'start', (x + 8, y - 6, x + 8 + width, y + 6)
+
+
+def _overlap(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 @dataclass(frozen=True)
