@@ -89,7 +89,7 @@ def test_auto_takes_the_next_where_one_is_missing(package, crops, monkeypatch):
 def test_where_none_works_each_says_why(package):
     (package.graphs['search'].path).write_bytes(b'no network')
     with pytest.raises(
-        EngineError, match=r'(?s)can run m \(.*csrt.*\)\. tensorrt: .*; openvino: .*; onnxruntime: '
+        EngineError, match=r'(?s)m \(.*csrt.*\)\. tensorrt: .*; openvino: .*; onnxruntime: '
     ) as caught:
         load_engine(package)
     assert str(caught.value).count(str(package.folder)) >= 2
