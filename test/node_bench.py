@@ -25,7 +25,9 @@ from tracker_ros_interfaces.msg import TrackerState
 from tracker_ros_interfaces.srv import InitTarget, StopTarget
 
 WAIT_S = 30
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Deeper than one: no state may be missed because the next, of the node's clock, came before it was
+# read.
+LATCHED = QoSProfile(depth=20, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SURE, BAD = picture_saying(0.9), picture_saying(0.0)
 BOX = Box(10.0, 12.0, 20.0, 16.0)
 numbers = itertools.count(1)

@@ -19,9 +19,9 @@ from tracker_ros.networks.kestrel import (  # noqa: E402
     VARIANTS,
     Kestrel,
     Variant,
+    grown,
     places,
     variant_of,
-    with_templates,
 )
 from tracker_ros.trackers import create  # noqa: E402
 
@@ -148,17 +148,35 @@ def test_templates_see_nothing_of_each_other(monkeypatch):
     assert torch.equal(memory.means[:, :, :2], other.means[:, :, :2])
 
 
-def test_one_template_grows_to_two():
-    one = network_of(SMALL)
-    two = Kestrel(dataclasses.replace(SMALL, templates=2))
-    two.load_state_dict(with_templates(one.state_dict(), two.variant))
-    two.eval()
-    templates, boxes, search = inputs_of(one, 3)
+@pytest.mark.parametrize(
+    'more',
+    [{'templates': 2}, {'depths': (2, 2, 3)}, {'rounds': 3}, {'rounds': 2, 'templates': 2}],
+    ids=str,
+)
+def test_a_grown_network_says_the_same(more):
+    small = network_of(SMALL)
+    large = Kestrel(dataclasses.replace(SMALL, **more))
+    large.load_state_dict(grown(small.state_dict(), large.variant))
+    large.eval()
+    templates, boxes, search = inputs_of(small, 3)
+    count = large.variant.templates
     with torch.no_grad():
-        expected = one(templates, boxes, search)
-        output = two(templates.repeat(1, 2, 1, 1, 1), boxes.repeat(1, 2, 1), search)
+        expected = small(templates, boxes, search)
+        output = large(templates.repeat(1, count, 1, 1, 1), boxes.repeat(1, count, 1), search)
     for name in ('scores', 'sides', 'presence', 'quality'):
         torch.testing.assert_close(getattr(output, name), getattr(expected, name))
+
+
+def test_a_grown_network_learns_in_its_new_parts():
+    small = network_of(SMALL)
+    large = Kestrel(dataclasses.replace(SMALL, depths=(2, 2, 2), rounds=2))
+    large.load_state_dict(grown(small.state_dict(), large.variant))
+    templates, boxes, search = inputs_of(small, 3)
+    output = large(templates, boxes, search)
+    (output.scores.square().mean() + output.presence.mean()).backward()
+    grads = {name: each.grad for name, each in large.named_parameters() if each.grad is not None}
+    learning = {name for name, grad in grads.items() if grad.abs().max() > 0}
+    assert {'rounds.1.value.weight', 'backbone.stage4.blocks.1.conv2.1.weight'} <= learning
 
 
 def test_places_are_those_of_the_box():

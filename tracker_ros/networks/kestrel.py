@@ -56,8 +56,9 @@ VARIANTS = {
     'nano_online': Variant(
         widths=(16, 32, 64, 80), depths=(1, 2, 2), dim=64, head_dim=80, templates=2
     ),
+    # As wide as nano, so that its weights are a beginning (`grown`), but deeper.
     'tiny': Variant(
-        widths=(24, 48, 80, 96), depths=(1, 2, 2), dim=96, head_dim=96, rounds=2, templates=2
+        widths=(16, 32, 64, 80), depths=(2, 4, 6), dim=64, head_dim=80, rounds=2, templates=2
     ),
 }
 
@@ -361,12 +362,30 @@ def variant_of(shapes: Mapping[str, tuple[int, ...]]) -> Variant:
     )
 
 
-def with_templates(tensors: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
-    """The tensors of a network with one template as those of one with `variant.templates`.
+def grown(tensors: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
+    """The tensors of a network as those of a deeper one, or of one with more templates.
 
-    Told the same template in each place, it says the same: what was learned with one is a
-    beginning for several. Other tensors come back as they are.
+    It says the same, if told the same template in each place: further residual blocks begin as
+    the identity, further rounds add nothing yet. So what was learned by the smaller network is a
+    beginning for the larger. What is too narrow for that comes back as it is.
     """
+    told = _with_templates(tensors, variant)
+    fresh = Kestrel(variant).state_dict()
+    blocks = [name for name in fresh if '.blocks.' in name]
+    told |= {name: fresh[name] for name in blocks if name not in told}
+    for index in range(1, variant.rounds):
+        if f'rounds.{index}.sharpness' in told:
+            continue
+        for name in ('alike.weight', 'alike.bias', 'sharpness'):
+            told[f'rounds.{index}.{name}'] = told[f'rounds.0.{name}'].clone()
+        for name in ('weight', 'bias'):
+            told[f'rounds.{index}.value.{name}'] = torch.zeros_like(told[f'rounds.0.value.{name}'])
+        again = f'again.{index - 1}.'
+        told |= {name: value for name, value in fresh.items() if name.startswith(again)}
+    return told
+
+
+def _with_templates(tensors: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
     count, groups = variant.templates, variant.groups
     told = dict(tensors)
     if count == 1 or len(told.get('slots', ())) != 1:

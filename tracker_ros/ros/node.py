@@ -13,6 +13,7 @@ import functools
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -109,7 +110,7 @@ class TrackerNode(LifecycleNode):
         self._counts = Counts()
         self._dropped_before = 0
         self._answered: Arrival | None = None
-        self._notes: list[str] = []
+        self._notes: deque[str] = deque()
         self._times = StageTimes()
         self._said: set[str] = set()
 
@@ -483,7 +484,8 @@ class TrackerNode(LifecycleNode):
         self._outputs.publish_predictions(list(self._roster))
 
     def _publish_state(self) -> None:
-        notes, self._notes = self._notes, []
+        # One by one: the executor's thread may add to them meanwhile.
+        notes = [self._notes.popleft() for _ in range(len(self._notes))]
         self._counts.dropped = self._dropped_before
         if self._is_active:
             self._counts.dropped += self._worker.replaced

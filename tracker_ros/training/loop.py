@@ -26,7 +26,7 @@ import yaml
 from torch import Tensor, nn
 
 from tracker_ros import __version__
-from tracker_ros.networks.kestrel import VARIANTS, Kestrel, with_templates
+from tracker_ros.networks.kestrel import VARIANTS, Kestrel, grown
 from tracker_ros.training.checkpoints import TrainingError, load, save
 from tracker_ros.training.losses import Truth, loss_of
 from tracker_ros.training.pictures import read_collection
@@ -95,12 +95,12 @@ class Run:
     def begin_with(self, path: Path) -> None:
         """Take the averaged weights of another run, and nothing else of it.
 
-        They may be of a network with fewer templates: see `with_templates`.
+        They may be of a smaller network, with less depth or fewer templates: see `grown`.
         """
         content = load(path)
         weights = content.get('average', content)
         try:
-            self.network.load_state_dict(with_templates(weights, self.network.variant))
+            self.network.load_state_dict(grown(weights, self.network.variant))
         except RuntimeError as error:
             raise TrainingError(f'{path} does not fit {self.recipe.variant}: {error}') from error
         self._tell_crops()
