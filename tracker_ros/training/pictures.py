@@ -5,10 +5,11 @@
 A collection is a folder with ``stills`` and ``videos``. Of each source there is an index
 ``SOURCE.jsonl`` and the files it names, in ``SOURCE.tar`` or in a folder ``SOURCE``:
 
-- stills: a line a picture, ``{file, w, h, objects: [{b: [x, y, w, h], c: label, m: instance}],
-  mask}``; the mask is a picture of one channel, whose pixels are instances.
-- videos: a line a sequence, ``{seq, frames, w, h, mask, gt: [[x, y, w, h] or null]}``, with
-  ``SEQ/img/00000.jpg`` and, where there are masks, ``SEQ/mask/00000.png`` with 1 for the target.
+- stills: a line a picture, ``{file, w, h, objects: [{b: [x, y, w, h], c: label, m: instance,
+  sentence}], mask}``; the mask is a picture of one channel, whose pixels are instances.
+- videos: a line a sequence, ``{seq, frames, w, h, mask, gt: [[x, y, w, h] or null], sentence}``,
+  with ``SEQ/img/00000.jpg`` and, where there are masks, ``SEQ/mask/00000.png`` with 1 for the
+  target.
 
 Nothing is unpacked to disk and nothing in the files is run: bytes are read from the archive and
 decoded by OpenCV. Pictures are (H, W, 3) uint8 BGR.
@@ -68,6 +69,8 @@ class Subject:
     source: str
     label: str | None
     appearances: tuple[Appearance, ...]
+    sentence: str = ''
+    """What was said of it, for trackers that are told; empty where nothing was."""
 
     @property
     def is_clip(self) -> bool:
@@ -156,6 +159,10 @@ class Collection:
             box = appearance.box
             return np.asarray((box.cx, box.cy) + _ROUND * (box.w / 2, box.h / 2))
         return self._kept((appearance, 'hull'), lambda: hull_of(self._mask(appearance)))
+
+    def mask(self, appearance: Appearance) -> NDArray[np.uint8]:
+        """(H, W) of its picture, 255 for the subject; only of appearances with a mask."""
+        return self._kept((appearance, 'mask'), lambda: self._mask(appearance))
 
     def cutout(self, appearance: Appearance) -> Cutout:
         """The subject alone; only of appearances with a mask."""
@@ -261,6 +268,7 @@ def _stills(index: Path, source: str, pictures: list[Key]) -> Iterator[Subject]:
                     source,
                     str(item['c']) if item.get('c') else None,
                     (Appearance(picture, _box(item['b']), mask if instance else None, instance),),
+                    str(item.get('sentence') or ''),
                 )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f'{place}: {type(error).__name__}: {error}') from error
@@ -279,7 +287,7 @@ def _videos(index: Path, source: str, pictures: list[Key]) -> Iterator[Subject]:
                 if values is not None and all(map(_is_finite, values)):
                     shown.append(Appearance(picture, _box(values), mask, 1 if mask else 0))
             if len(shown) > 1:
-                yield Subject(source, None, tuple(shown))
+                yield Subject(source, None, tuple(shown), str(entry.get('sentence') or ''))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f'{place}: {type(error).__name__}: {error}') from error
 

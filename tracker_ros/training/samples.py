@@ -97,6 +97,8 @@ class Sample:
     box: Numbers
     present: float
     certain: float
+    sentence: str = ''
+    """What is said of the target; the name of its kind where that is all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ class Sampler:
             _parts(box, self.crops.search_px),
             present=float(visible > 0.2),
             certain=float(absent or not 0.1 < visible < 0.3),
+            sentence=subject.sentence or (subject.label or '').replace('_', ' '),
         )
 
     def _choose(self, random: np.random.Generator) -> tuple[Subject, Appearance, Appearance]:
