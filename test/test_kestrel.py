@@ -119,7 +119,7 @@ def test_a_graph_has_no_branches_and_no_loose_shapes(network, tmp_path):
         assert not used & {'If', 'Loop', 'NonZero', 'ScatterND', 'Einsum', 'BatchNormalization'}
 
 
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino', 'torch'])
 def test_a_package_runs(network, tmp_path, runtime):
     torch.save(network.state_dict(), tmp_path / 'w.pt')
     convert(tmp_path / 'w.pt', 'kestrel', 'small', tmp_path / 'small')
@@ -130,6 +130,27 @@ def test_a_package_runs(network, tmp_path, runtime):
         estimate = tracker.step(square.at(x, 50))
         assert estimate.box.is_finite()
         assert 0 <= estimate.score <= 1
+
+
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino', 'torch'])
+def test_weights_in_16_bits_say_the_same_in_half_the_size(tmp_path, monkeypatch, runtime):
+    variant = dataclasses.replace(SMALL, widths=(16, 32, 48, 48), dim=32)
+    monkeypatch.setitem(VARIANTS, 'small', variant)
+    network = network_of(variant)
+    torch.save(network.state_dict(), tmp_path / 'w.pt')
+    said, sizes = [], []
+    square = Square()
+    for half in (False, True):
+        folder = tmp_path / str(half)
+        package = convert(tmp_path / 'w.pt', 'kestrel', 'small', folder, half_weights=half)
+        sizes.append(package.graphs['search'].path.stat().st_size)
+        tracker = create(str(folder), runtime, 1)
+        tracker.start(square.at(60, 50), square.box(60, 50))
+        estimate = tracker.step(square.at(66, 50))
+        said.append([*estimate.box.xywh(), estimate.score])
+    assert sizes[1] < 0.65 * sizes[0]
+    assert said[1] == pytest.approx(said[0], rel=0.02, abs=0.05)
+    assert said[1] != said[0]
 
 
 def test_templates_see_nothing_of_each_other(monkeypatch):

@@ -252,6 +252,12 @@ CASES = {
             ('linear', 'half_pixel', '(x, , k)'),
             ('cubic', 'pytorch_half_pixel', '(x, , , n)'),
         )
+    ]
+    + [
+        of('y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", '
+           f'nearest_mode = "floor"> {taken}',
+           'int64[4] n = {2, 4, 5, 11}, float[4] k = {1, 1, 2, 2}')
+        for taken in ('(x, , k)', '(x, , , n)')
     ],
     'AveragePool': [
         of('y = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)'),
@@ -525,6 +531,11 @@ def test_what_is_not_supported_is_named_with_its_node(tmp_path, body, constants,
         ('y, z = MaxPool <kernel_shape = [2, 2]> (x)', 'the places of the largest'),
         ('y = Pad <mode = "reflect"> (x, p)', 'pads by reflect'),
         ('y = Resize <mode = "nearest"> (x, , s)', 'resizes by nearest'),
+        (
+            'y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric"> '
+            '(x, , s)',
+            'resizes by nearest',
+        ),
         ('y = GridSample <mode = "nearest"> (x, g)', 'samples by nearest'),
         ('y = ConvTranspose <pads = [1, 0, 0, 0]> (x, w)', 'has the pads'),
         ('y, m = LayerNormalization (x, s)', 'mean and deviation'),

@@ -46,6 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar='FILE',
         help='what `tracker_ros eval --json` wrote, for the card',
     )
+    parser.add_argument(
+        '--half-weights',
+        action='store_true',
+        help='keep the weights in 16 bits, and compute in 32: half the size',
+    )
     parser.set_defaults(run=run)
 
 
@@ -79,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             args.name,
             args.output,
             licence=_LICENCE,
+            half_weights=args.half_weights,
             **facts_of(runs),
         )
         (package.folder / CARD).write_text(card, encoding='utf-8')

@@ -75,9 +75,18 @@ FAMILIES = {
 }
 
 
-def convert(path: Path, family: str, name: str, folder: Path, **facts: Any) -> ModelPackage:
+def convert(
+    path: Path,
+    family: str,
+    name: str,
+    folder: Path,
+    *,
+    half_weights: bool = False,
+    **facts: Any,
+) -> ModelPackage:
     """Make the package `name` in `folder` from the checkpoint at `path`.
 
+    half_weights: keep the weights in 16 bits, and compute in 32: see `with_half_weights`.
     `facts` are further entries of model.yaml, such as licence and source. The folder appears
     whole or not at all, in place of one that was there. Raises CheckpointError or
     ConversionError, which names missing and unexpected tensors.
@@ -94,7 +103,7 @@ def convert(path: Path, family: str, name: str, folder: Path, **facts: Any) -> M
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
         graphs = by_role(maker.graphs(network))
-        files = write_graphs(graphs, fresh)
+        files = write_graphs(graphs, fresh, half_weights)
         manifest = {
             'name': name,
             'family': family,

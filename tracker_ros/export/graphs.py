@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +22,7 @@ from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
 
 # The newest that TensorRT 8.6 still takes, with LayerNormalization as one node.
 OPSET = 17
+_FEWEST_HALVED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,13 @@ def by_role(graphs: GraphPair | Mapping[str, Graph]) -> Mapping[str, Graph]:
     return graphs
 
 
-def write_graphs(graphs: GraphPair | Mapping[str, Graph], folder: Path) -> dict[str, str]:
-    """Write a graph ROLE.onnx for each role; returns the names of the files by role."""
+def write_graphs(
+    graphs: GraphPair | Mapping[str, Graph], folder: Path, half_weights: bool = False
+) -> dict[str, str]:
+    """Write a graph ROLE.onnx for each role; returns the names of the files by role.
+
+    half_weights: see `with_half_weights`.
+    """
     files = {}
     for role, graph in by_role(graphs).items():
         files[role] = f'{role}.onnx'
@@ -76,7 +84,34 @@ def write_graphs(graphs: GraphPair | Mapping[str, Graph], folder: Path) -> dict[
                 opset_version=OPSET,
                 dynamo=False,
             )
+        if half_weights:
+            model = with_half_weights(onnx.load(folder / files[role]))
+            onnx.save(model, folder / files[role])
     return files
+
+
+def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its weights in 16 bits, each behind a Cast to the 32 in which it computes.
+
+    Half the file. Libraries undo the Cast once, when they load it. What would leave the range of
+    the half type stays as it is, and so do small tensors, which are not worth a node.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    casts = []
+    for tensor in copy.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < _FEWEST_HALVED or not np.abs(values).max() <= np.finfo(np.float16).max:
+            continue
+        name, half = tensor.name, f'{tensor.name}_fp16'
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+        casts.append(helper.make_node('Cast', [half], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(copy.graph.node)
+    del copy.graph.node[:]
+    copy.graph.node.extend([*casts, *nodes])
+    return copy
 
 
 def macs_of(graph: Graph) -> int:

@@ -21,7 +21,6 @@ from torch.nn import functional
 from tracker_ros.export import IMAGENET_MEAN
 from tracker_ros.export.graphs import Graph, GraphPair, planes, taking_pixels
 from tracker_ros.networks.moda_mixer import EMBEDDING
-from tracker_ros.networks.shuffle_supernet import CHANNELS
 from tracker_ros.networks.vlt import (
     NETWORKS,
     STRIDE,
@@ -134,7 +133,7 @@ class SearchGraph(nn.Module):
 
     def forward(self, search: Tensor, cached: Tensor, selectors: Tensor) -> tuple[Tensor, ...]:
         by_stage, first = [], 0
-        for channels in CHANNELS:
+        for channels in self.network.variant.stages.channels:
             by_stage.append(selectors[:, first : first + channels])
             first += channels
         output = self.network.search(self.pixels(search), cached, by_stage)

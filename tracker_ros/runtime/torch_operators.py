@@ -420,7 +420,13 @@ def _resize(call: Call) -> Function:
         or call.attribute('cubic_coeff_a', -0.75) != -0.75
         or call.attribute('axes')
     )
-    if is_odd or corners not in _ALIGNED or mode not in _RESIZES:
+    # Each cell as several: what torch means by nearest.
+    is_repeat = (
+        mode == 'nearest'
+        and corners == 'asymmetric'
+        and _text(call.attribute('nearest_mode', 'round_prefer_floor')) == 'floor'
+    )
+    if is_odd or not (is_repeat or (corners in _ALIGNED and mode in _RESIZES)):
         raise call.refuse(f'resizes by {mode} and {corners}, or with settings of its own')
 
     def resize(value: Tensor) -> Tensor:
@@ -433,8 +439,8 @@ def _resize(call: Call) -> Function:
         return functional.interpolate(
             value,
             size=tuple(size[2:]),
-            mode=_RESIZES[mode],
-            align_corners=_ALIGNED[corners],
+            mode=_RESIZES.get(mode, mode),
+            align_corners=_ALIGNED.get(corners),
         )
 
     return resize
