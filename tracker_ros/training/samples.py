@@ -24,6 +24,7 @@ from tracker_ros.geometry import Box, Image
 from tracker_ros.training.light import Weather, coarsened, other_light, weathered
 from tracker_ros.training.pictures import Appearance, Collection, DataError, Points, Subject
 from tracker_ros.training.scenes import (
+    Laid,
     Placement,
     Window,
     box_around,
@@ -50,6 +51,10 @@ class Crops:
     """Range of the target's centre in the search window, in roots of its area."""
     scale_jitter: float = 0.28
     template_jitter: float = 0.06
+    context: float = 0.0
+    """With 0.5 the windows are those of the PySOT convention; factors are those of a square."""
+    masks: bool = False
+    """Samples have the target's mask in the search crop, too."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class Sample:
     """templates: (K, T, T, 3) and search: (S, S, 3) uint8 BGR.
 
     template_boxes: (K, 4) and box: (4,) cx, cy, w, h in parts of the crop. present: 1 or 0.
-    certain: weight of `present`; a target that is nearly hidden is neither.
+    certain: weight of `present`; a target that is nearly hidden is neither. mask: (S, S) uint8,
+    255 where the target is seen in the search crop; only if `Crops.masks` asks for it. has_mask:
+    1, or 0 for a target whose outline is not known, or that is not there.
     """
 
     templates: Image
@@ -99,6 +106,8 @@ class Sample:
     certain: float
     sentence: str = ''
     """What is said of the target; the name of its kind where that is all there is."""
+    mask: Image | None = None
+    has_mask: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,18 @@ class _Backdrop:
         scale = side_px / self.side
         x, y = self.centre
         return np.array([[scale, 0, side_px / 2 - scale * x], [0, scale, side_px / 2 - scale * y]])
+
+
+class _Shape:
+    """The mask of a target while its crop is drawn: (side, side) uint8."""
+
+    drawn: Image | None = None
+
+    def cover(self, put: Laid | None) -> None:
+        """What was laid over it is not seen any more."""
+        if put is not None and self.drawn is not None:
+            rows, columns, opacity = put
+            self.drawn[rows, columns][opacity > 127] = 0
 
 
 class Sampler:
@@ -161,10 +182,13 @@ class Sampler:
             crop, box = self._template(random, shown, backdrop, mirror)
             templates.append(crop)
             boxes.append(box)
+        shape = None
         if absent:
             search, found = self._without(random, subject, backdrop, mirror), None
         else:
-            search, found = self._with(random, subject, second, backdrop, mirror)
+            if self.crops.masks and second.mask is not None:
+                shape = _Shape()
+            search, found = self._with(random, subject, second, backdrop, mirror, shape)
         box, visible = found if found is not None else (Box(0.0, 0.0, 1.0, 1.0), 0.0)
         search = weathered(search, random, self.weather)
         templates = [weathered(crop, random, self.weather) for crop in templates]
@@ -179,7 +203,19 @@ class Sampler:
             present=float(visible > 0.2),
             certain=float(absent or not 0.1 < visible < 0.3),
             sentence=subject.sentence or (subject.label or '').replace('_', ' '),
+            mask=self._mask(shape),
+            has_mask=float(shape is not None),
         )
+
+    def _mask(self, shape: _Shape | None) -> Image | None:
+        """What was drawn of the target, at the size of the search crop; None if not asked for."""
+        if not self.crops.masks:
+            return None
+        side = self.crops.search_px
+        if shape is None:
+            return np.zeros((side, side), np.uint8)
+        assert shape.drawn is not None
+        return _reduced(shape.drawn, Box(0.0, 0.0, 1.0, 1.0), side)[0]
 
     def _choose(self, random: np.random.Generator) -> tuple[Subject, Appearance, Appearance]:
         """A subject, and where the template and the search crop show it."""
@@ -229,6 +265,7 @@ class Sampler:
         window = Window(
             crops.template_factor * float(np.exp(jitter * random.standard_normal())),
             (float(shift[0]), float(shift[1])),
+            crops.context,
         )
         pose = self._pose(random, shown, is_laid=backdrop is not None, is_search=False)
         side = self._drawn_at(random, crops.template_px)
@@ -249,6 +286,7 @@ class Sampler:
         shown: Appearance,
         backdrop: _Backdrop | None,
         mirror: bool,
+        shape: _Shape | None = None,
     ) -> tuple[Image, tuple[Box, float]]:
         """A search crop that shows the target, its box, and how much of it can be seen."""
         crops, mix = self.crops, self.mix
@@ -256,18 +294,18 @@ class Sampler:
         factor = crops.search_factor * float(np.exp(crops.scale_jitter * random.standard_normal()))
         # The centre stays in the crop, however small the window.
         off = np.clip(off, -0.46 * factor, 0.46 * factor)
-        window = Window(factor, (float(off[0]), float(off[1])))
+        window = Window(factor, (float(off[0]), float(off[1])), crops.context)
         pose = self._pose(random, shown, is_laid=backdrop is not None, is_search=True)
         if backdrop is not None:
             backdrop = self._later(random, backdrop)
         rivals = int(random.integers(1, 4)) if random.random() < mix.rivals else 0
         side = self._drawn_at(random, crops.search_px)
         canvas, hull = self._scene(
-            random, shown, pose @ _mirror(mirror), window, side, backdrop, rivals, subject
+            random, shown, pose @ _mirror(mirror), window, side, backdrop, rivals, subject, shape
         )
         visible = 1.0
         if random.random() < mix.occluders:
-            visible = self._hide(random, canvas, hull)
+            visible = self._hide(random, canvas, hull, shape)
         canvas, box = _reduced(canvas, box_around(hull), crops.search_px)
         return canvas, (box, visible)
 
@@ -329,24 +367,36 @@ class Sampler:
         backdrop: _Backdrop | None,
         rivals: int = 0,
         subject: Subject | None = None,
+        shape: _Shape | None = None,
     ) -> tuple[Image, Points]:
-        """A crop that shows the target, and the target's hull in it, in pixels."""
+        """A crop that shows the target, and the target's hull in it, in pixels.
+
+        Its mask is drawn into `shape`, where there is one to draw into.
+        """
         if backdrop is None:
             picture = self.collection.picture(shown.picture)
             source_hull = self.collection.hull(shown)
             placement = placed(source_hull, pose, window, side)
             canvas = self._surrounded(random, picture, shown.box, placement, side)
             hull = moved(source_hull, placement)
+            if shape is not None:
+                shape.drawn = view(self.collection.mask(shown), placement, side)
         else:
             cutout = self.collection.cutout(shown)
             placement = placed(cutout.hull, pose, window, side)
             canvas = view(backdrop.picture, backdrop.placement(side), side, cv2.BORDER_REFLECT_101)
             hull = moved(cutout.hull, placement)
         for _ in range(rivals):
-            self._add_rival(random, subject, canvas, box_around(hull))
+            put = self._add_rival(random, subject, canvas, box_around(hull))
+            if shape is not None:
+                shape.cover(put)
         if backdrop is not None:
             light = other_light(random, 0.7) if random.random() < 0.5 else None
-            lay(canvas, cutout.pixels, placement, light)
+            put = lay(canvas, cutout.pixels, placement, light)
+            if shape is not None:
+                shape.drawn = np.zeros((side, side), np.uint8)
+                if put is not None:
+                    shape.drawn[put[:2]] = put[2]
         return canvas, hull
 
     def _surrounded(
@@ -380,7 +430,7 @@ class Sampler:
         canvas: Image,
         box: Box,
         anywhere: bool = False,
-    ) -> None:
+    ) -> Laid | None:
         """Lay something beside the target; of its kind, where `subject` tells that."""
         shown = self._cutouts[int(random.integers(len(self._cutouts)))]
         if subject is not None:
@@ -401,12 +451,18 @@ class Sampler:
             if anywhere or max(abs(x - box.cx) / box.w, abs(y - box.cy) / box.h) > 0.8:
                 break
         else:
-            return
+            return None
         placement = placed(cutout.hull, pose, Window(factor), round(4 * root))
         placement[:, 2] += (x - 2 * root, y - 2 * root)
-        lay(canvas, cutout.pixels, placement, other_light(random, 0.7))
+        return lay(canvas, cutout.pixels, placement, other_light(random, 0.7))
 
-    def _hide(self, random: np.random.Generator, canvas: Image, hull: Points) -> float:
+    def _hide(
+        self,
+        random: np.random.Generator,
+        canvas: Image,
+        hull: Points,
+        shape: _Shape | None = None,
+    ) -> float:
         """Put something in front of the target; returns how much of it is still to be seen."""
         side = canvas.shape[0]
         box = box_around(hull)
@@ -435,6 +491,8 @@ class Sampler:
         if put is not None:
             rows, columns, opacity = put
             whole[rows, columns][opacity > 127] = 0
+        if shape is not None:
+            shape.cover(put)
         return cv2.countNonZero(whole) / before
 
     def _board(self, random: np.random.Generator) -> Image:

@@ -18,6 +18,8 @@ from tracker_ros.geometry import Box, Image
 from tracker_ros.training.pictures import Points
 
 Placement = NDArray[np.float64]
+Laid = tuple[slice, slice, Image]
+"""Where something came to lie in a crop: rows, columns and its opacity (h, w) there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,13 @@ class Window:
     """Where a crop lies relative to the target, as the STARK convention cuts it.
 
     factor: side of the window by the root of the box's area. shift: of the window's centre from
-    that of the box, in roots of the area.
+    that of the box, in roots of the area. context: that of the PySOT convention, 0.5; the root is
+    then that of the box with its context, by what this makes of a square: `reach_of`.
     """
 
     factor: float
     shift: tuple[float, float] = (0.0, 0.0)
+    context: float = 0.0
 
 
 def placed(hull: Points, pose: NDArray[np.float64], window: Window, side: int) -> Placement:
@@ -39,9 +43,18 @@ def placed(hull: Points, pose: NDArray[np.float64], window: Window, side: int) -
     """
     x1, y1, x2, y2 = extent(hull @ pose.T)
     root = np.sqrt((x2 - x1) * (y2 - y1))
-    scale = side / (root * window.factor)
+    scale = side / (reach_of(x2 - x1, y2 - y1, window.context) * window.factor)
     centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + root * np.asarray(window.shift)
     return np.column_stack([scale * pose, side / 2 - scale * centre])
+
+
+def reach_of(w: float, h: float, context: float) -> float:
+    """The length that a window's side is a multiple of: the root of the box's area, if square.
+
+    In the PySOT convention a long box has a larger window than a square one of its area.
+    """
+    margin = context * (w + h)
+    return float(np.sqrt((w + margin) * (h + margin)) / (1 + 2 * context))
 
 
 def moved(points: Points, placement: Placement) -> Points:
@@ -75,7 +88,7 @@ def view(
 
 def lay(
     canvas: Image, cutout: Image, placement: Placement, light: Image | None = None
-) -> tuple[slice, slice, Image] | None:
+) -> Laid | None:
     """Lay a cutout (H, W, 4) over the canvas, in place.
 
     light: a table (256, 1, 3) that its colours go through. Returns rows, columns and opacity
