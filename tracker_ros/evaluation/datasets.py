@@ -168,7 +168,7 @@ def _read_otb(root: Path, problems: Problems) -> list[Sequence]:
 
 
 def _otb_annotations(root: Path, problems: Problems) -> Iterator[tuple[str, Path]]:
-    for folder in _folders(root):
+    for folder in folders_in(root):
         if not (folder / 'img').is_dir():
             continue
         found = _sorted(folder.glob('groundtruth_rect*.txt'))
@@ -221,11 +221,11 @@ def _fits_uav123(root: Path) -> bool:
 
 
 def _read_uav123(root: Path, problems: Problems) -> list[Sequence]:
-    versions = [each for each in _folders(root / 'anno') if each.name != 'att']
+    versions = [each for each in folders_in(root / 'anno') if each.name != 'att']
     # UAV20L, if it is here, is a benchmark of its own over the same pictures.
     chosen = next((each for each in versions if each.name.startswith('UAV123')), None)
     annotations = chosen or (versions[0] if versions else root / 'anno')
-    pictures = _folders(root / 'data_seq')
+    pictures = folders_in(root / 'data_seq')
     own = [each for each in pictures if each.name == annotations.name] or pictures
     clips = _uav123_clips(root / 'configSeqs.m', annotations.name)
 
@@ -259,7 +259,7 @@ def _uav123_clips(path: Path, version: str) -> dict[str, tuple[str, int]]:
     """Folder and number of the first image, by the sequence's name; empty without the file."""
     if not path.is_file():
         return {}
-    lists = dict(_UAV_LIST.findall(_text_of(path)))
+    lists = dict(_UAV_LIST.findall(text_of(path)))
     only = next(iter(lists.values())) if len(lists) == 1 else ''
     entries = lists.get(version, only)
     return {
@@ -285,8 +285,8 @@ def _read_lasot(root: Path, problems: Problems) -> list[Sequence]:
     chosen = _listed(root / 'testing_set.txt')
     folders = [
         folder
-        for category in _folders(root)
-        for folder in _folders(category)
+        for category in folders_in(root)
+        for folder in folders_in(category)
         if (folder / 'img').is_dir() and (chosen is None or folder.name in chosen)
     ]
     for name in sorted((chosen or set()) - {folder.name for folder in folders}):
@@ -299,14 +299,14 @@ def _read_lasot(root: Path, problems: Problems) -> list[Sequence]:
         if absent is None:
             absent = np.zeros(len(truth), bool)
             for label in ('full_occlusion.txt', 'out_of_view.txt'):
-                absent |= _flags(folder / label, len(truth))
+                absent |= flags_in(folder / label, len(truth))
         return assemble(
             name,
             folder / 'img',
             annotation,
             truth=_without(truth, absent),
             attributes=_attributes(root / 'annos' / 'att', [name], LASOT_ATTRIBUTES),
-            text=_sentence(folder / 'nlp.txt'),
+            text=sentence_in(folder / 'nlp.txt'),
         )
 
     files = ((folder.name, folder / ANNOTATION_NAME) for folder in folders)
@@ -327,7 +327,7 @@ def _read_got10k(root: Path, problems: Problems) -> list[Sequence]:
         for part in ('.', 'val', 'test', 'train')
         if (root / part / 'list.txt').is_file()
     )
-    listed = _text_of(part / 'list.txt').split()
+    listed = text_of(part / 'list.txt').split()
 
     def sequence(name: str, annotation: Path) -> Sequence:
         folder = annotation.parent
@@ -338,7 +338,7 @@ def _read_got10k(root: Path, problems: Problems) -> list[Sequence]:
             return assemble(name, folder, annotation, truth=truth, withheld=True)
         absent = np.zeros(len(truth), bool)
         if (folder / 'cover.label').is_file():
-            absent |= _values(folder / 'cover.label', len(truth)) == 0
+            absent |= values_in(folder / 'cover.label', len(truth)) == 0
         return assemble(name, folder, annotation, truth=_without(truth, absent))
 
     files = ((name, part / name / ANNOTATION_NAME) for name in listed)
@@ -382,11 +382,11 @@ def _fits_tnl2k(root: Path) -> bool:
 
 
 def _read_tnl2k(root: Path, problems: Problems) -> list[Sequence]:
-    below = _folders(root)
+    below = folders_in(root)
     folders = [
         folder
         for each in below
-        for folder in ([each] if (each / 'imgs').is_dir() else _folders(each))
+        for folder in ([each] if (each / 'imgs').is_dir() else folders_in(each))
         if (folder / 'imgs').is_dir()
     ]
 
@@ -401,7 +401,7 @@ def _read_tnl2k(root: Path, problems: Problems) -> list[Sequence]:
             annotation,
             truth=truth if absent is None else _without(truth, absent),
             attributes=_attributes(root / 'annos' / 'att', attribute_names, TNL2K_ATTRIBUTES),
-            text=_sentence(folder / 'language.txt'),
+            text=sentence_in(folder / 'language.txt'),
         )
 
     files = ((folder.name, folder / ANNOTATION_NAME) for folder in folders)
@@ -443,23 +443,24 @@ def _attributes(folder: Path, stems: list[str], known: tuple[str, ...]) -> tuple
     path = next((found for stem in stems if (found := folder / f'{stem}.txt').is_file()), None)
     if path is None:
         return ()
-    flags = _flags(path, len(known))
+    flags = flags_in(path, len(known))
     return tuple(name for name, flag in zip(known, flags, strict=True) if flag)
 
 
 def _absent_by_toolkit(root: Path, name: str, count: int) -> NDArray[np.bool_] | None:
     path = root / 'annos' / 'absent' / f'{name}.txt'
-    return _flags(path, count) if path.is_file() else None
+    return flags_in(path, count) if path.is_file() else None
 
 
-def _flags(path: Path, count: int) -> NDArray[np.bool_]:
-    return _values(path, count) != 0
+def flags_in(path: Path, count: int) -> NDArray[np.bool_]:
+    """Which of `count` numbers are not 0; see `values_in`."""
+    return values_in(path, count) != 0
 
 
-def _values(path: Path, count: int) -> NDArray[np.float64]:
+def values_in(path: Path, count: int) -> NDArray[np.float64]:
     """Read `count` numbers from one line or many; SequenceError names file and line."""
     values: list[float] = []
-    lines = _text_of(path).splitlines()
+    lines = text_of(path).splitlines()
     for number, line in enumerate(lines, 1):
         for word in filter(None, re.split(r'[,;\s]+', line.strip())):
             try:
@@ -474,14 +475,16 @@ def _values(path: Path, count: int) -> NDArray[np.float64]:
 
 
 def _listed(path: Path) -> set[str] | None:
-    return set(_text_of(path).split()) if path.is_file() else None
+    return set(text_of(path).split()) if path.is_file() else None
 
 
-def _sentence(path: Path) -> str | None:
-    return ' '.join(_text_of(path).split()) or None if path.is_file() else None
+def sentence_in(path: Path) -> str | None:
+    """The words of a file in one line; None where there is no file or nothing in it."""
+    return ' '.join(text_of(path).split()) or None if path.is_file() else None
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Raises SequenceError."""
     try:
         return path.read_text(encoding='utf-8-sig')
     except FileNotFoundError:
@@ -503,7 +506,8 @@ def _images(folder: Path) -> list[Path]:
     return _sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _folders(root: Path) -> list[Path]:
+def folders_in(root: Path) -> list[Path]:
+    """In natural order; none where `root` is no folder."""
     return _sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
 
 
