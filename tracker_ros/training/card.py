@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from tracker_ros.training.checkpoints import TrainingError, load
-from tracker_ros.training.loop import MADE_BY, Progress
+from tracker_ros.training.loop import MADE_BY
+from tracker_ros.training.progress import Progress
 from tracker_ros.training.recipe import Recipe, recipe_from
 
 _LARGEST_BYTES = 64 << 20

@@ -9,27 +9,27 @@ and commit), ``log.txt``, ``curve.tsv``.
 
 from __future__ import annotations
 
-import math
+import copy
+import functools
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import cv2
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
 from tracker_ros import __version__
-from tracker_ros.networks.kestrel import VARIANTS, Kestrel, grown
+from tracker_ros.training.batches import Batch, collate
 from tracker_ros.training.checkpoints import TrainingError, load, save
-from tracker_ros.training.losses import Truth, loss_of
+from tracker_ros.training.families import family_of, weights_in
 from tracker_ros.training.pictures import read_collection
+from tracker_ros.training.progress import Progress, end_of, rate_at
 from tracker_ros.training.recipe import Recipe, recipe_from
 from tracker_ros.training.samples import Sample, Sampler
 from tracker_ros.training.validation import Pairs, read_pairs, validate
@@ -45,86 +45,43 @@ class Samples(Protocol):
     def __call__(self, number: int) -> Sample: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """templates: (B, K, 3, T, T), search: (B, 3, S, S), in 0..255."""
-
-    templates: Tensor
-    template_boxes: Tensor
-    search: Tensor
-    truth: Truth
-
-
-@dataclass
-class Progress:
-    """How far a run is, and what it has measured."""
-
-    step: int = 0
-    samples: int = 0
-    spent_s: float = 0.0
-    decay_from: int = -1
-    decay_samples: int = 0
-    curve: list[list[float]] = field(default_factory=list)
-
-
 class Run:
     """The state of a run: what a checkpoint holds."""
 
     def __init__(self, recipe: Recipe) -> None:
-        if recipe.variant not in VARIANTS:
-            raise TrainingError(
-                f'there is no variant {recipe.variant!r}; known are {", ".join(VARIANTS)}'
-            )
         self.recipe = recipe
+        self.family = family_of(recipe)
         torch.manual_seed(recipe.seed)
-        self.network = Kestrel(VARIANTS[recipe.variant])
-        if self.network.variant.templates != recipe.crops.templates:
-            raise TrainingError(
-                f'{recipe.variant} takes {self.network.variant.templates} templates, the recipe '
-                f'makes {recipe.crops.templates}: put it right in crops.templates'
-            )
-        self._tell_crops()
-        # Half as fast in any other order.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = {
-            name: value.detach().clone() for name, value in self.network.state_dict().items()
-        }
-        self.optimiser = _optimiser(self.network, recipe)
+        self.network: Any = self.family.network()
+        self._average_from_here()
+        self.groups = [group for group in self.family.groups(self.network) if group.parameters]
+        self.optimiser = self._optimiser()
         self.progress = Progress()
 
     def begin_with(self, path: Path) -> None:
-        """Take the averaged weights of another run, and nothing else of it.
-
-        They may be of a smaller network, with less depth or fewer templates: see `grown`.
-        """
-        content = load(path)
-        weights = content.get('average', content)
+        """Take the averaged weights of another run, or weights of a family's own files."""
+        tensors = weights_in(load(path), path)
         try:
-            self.network.load_state_dict(grown(weights, self.network.variant))
-        except RuntimeError as error:
+            self.family.begin_with(self.network, tensors)
+        except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(f'{path} does not fit {self.recipe.variant}: {error}') from error
-        self._tell_crops()
-        self.average = {
-            name: value.detach().clone() for name, value in self.network.state_dict().items()
-        }
+        self._average_from_here()
 
     def train_on(self, batch: Batch) -> dict[str, Tensor]:
         """One step; returns the parts of the loss."""
-        steps, progress = self.recipe.steps, self.progress
-        self.network.train()
-        if steps.hold_norms:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        rate = rate_at(self.recipe, progress)
-        for group in self.optimiser.param_groups:
-            group['lr'] = rate
-        with torch.autocast('cpu', torch.bfloat16, enabled=self.recipe.precision == 'bf16'):
-            output = self.network(batch.templates, batch.template_boxes, batch.search)
-        loss, parts = loss_of(output, batch.truth, self.recipe.loss)
+        progress = self.progress
+        self.family.set_mode(self.network, progress)
+        rate = self.family.rate(progress)
+        for group, own in zip(self.groups, self.optimiser.param_groups, strict=True):
+            own['lr'] = rate * group.scale
+        loss, parts = self.family.loss(self.network, batch, progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), steps.largest_gradient)
+        for group in self.groups:
+            if progress.samples < group.begins:
+                for parameter in group.parameters:
+                    parameter.grad = None
+        norm = nn.utils.clip_grad_norm_(self._trained, self.recipe.steps.largest_gradient)
         if torch.isfinite(norm):
             self.optimiser.step()
         progress.step += 1
@@ -132,6 +89,29 @@ class Run:
         self._update_average()
         parts = {'loss': loss, 'norm': norm, **parts}
         return {name: value.detach() for name, value in parts.items()}
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        grouped = [each for group in self.groups for each in group.parameters]
+        if len(set(grouped)) < len(grouped):
+            raise TrainingError(f'{self.recipe.family}: a parameter is in more than one group')
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(False)
+        for parameter in grouped:
+            parameter.requires_grad_(True)
+        # In the network's order, so that the groups do not change how their norms are summed.
+        self._trained = [each for each in self.network.parameters() if each.requires_grad]
+        decay = self.recipe.steps.weight_decay
+        return self.family.optimiser(
+            [
+                {'params': list(group.parameters), 'weight_decay': decay if group.decays else 0.0}
+                for group in self.groups
+            ]
+        )
+
+    def _average_from_here(self) -> None:
+        self.average = {
+            name: value.detach().clone() for name, value in self.network.state_dict().items()
+        }
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -145,9 +125,9 @@ class Run:
         for name in self.average.keys() - floats:
             self.average[name].copy_(now[name])
 
-    def averaged(self) -> Kestrel:
+    def averaged(self) -> Any:
         """A network with the averaged weights, for evaluation."""
-        network = Kestrel(self.network.variant)
+        network = copy.deepcopy(self.network)
         network.load_state_dict(self.average)
         return network.eval()
 
@@ -173,49 +153,6 @@ class Run:
             raise TrainingError(
                 f'the checkpoint does not fit the recipe {self.recipe.name}: {error}'
             ) from error
-
-    def _tell_crops(self) -> None:
-        crops = self.recipe.crops
-        self.network.crop_px.copy_(torch.tensor([crops.template_px, crops.search_px]))
-        self.network.crop_factors.copy_(torch.tensor([crops.template_factor, crops.search_factor]))
-
-
-def rate_at(recipe: Recipe, progress: Progress) -> float:
-    """The learning rate: rising at the beginning, held, and falling as a cosine when asked."""
-    steps, done = recipe.steps, progress.samples
-    rate = steps.rate * min(1.0, (done + steps.batch) / max(1, steps.warmup_samples))
-    begin, length = progress.decay_from, progress.decay_samples
-    if begin < 0 and steps.decay_samples:
-        begin, length = steps.samples - steps.decay_samples, steps.decay_samples
-    if 0 <= begin < done:
-        part = min(1.0, (done - begin) / max(1, length))
-        fall = 0.5 * (1 + math.cos(math.pi * part))
-        rate = steps.final_rate + (rate - steps.final_rate) * fall
-    return rate
-
-
-def end_of(recipe: Recipe, progress: Progress) -> int:
-    """How many samples the run sees in all."""
-    if progress.decay_from >= 0:
-        return progress.decay_from + progress.decay_samples
-    return recipe.steps.samples
-
-
-def collate(samples: list[Sample], dtype: torch.dtype = torch.float32) -> Batch:
-    def stacked(name: str) -> np.ndarray:
-        return np.stack([getattr(sample, name) for sample in samples])
-
-    return Batch(
-        torch.from_numpy(stacked('templates')).permute(0, 1, 4, 2, 3).to(dtype),
-        torch.from_numpy(stacked('template_boxes')),
-        # So it lies in memory as channels_last, which the network is in.
-        torch.from_numpy(stacked('search')).permute(0, 3, 1, 2).to(dtype),
-        Truth(
-            torch.from_numpy(stacked('box')),
-            torch.from_numpy(stacked('present').astype(np.float32)),
-            torch.from_numpy(stacked('certain').astype(np.float32)),
-        ),
-    )
 
 
 class Stop:
@@ -280,8 +217,8 @@ def _begun(recipe: Recipe, folder: Path, resume: bool, begin_with: Path | None) 
     if last.exists():
         content = load(last)
         before = recipe_from(yaml.safe_load(content['recipe']), str(last))
-        if before.variant != recipe.variant:
-            raise TrainingError(f'{last} is of the variant {before.variant}')
+        if (before.family, before.variant) != (recipe.family, recipe.variant):
+            raise TrainingError(f'{last} is of {before.family}, variant {before.variant}')
         run.restore(content)
     elif begin_with is not None:
         run.begin_with(begin_with)
@@ -392,7 +329,9 @@ class _Session:
     def _validate(self) -> None:
         assert self._pairs is not None
         progress = self._run.progress
-        found = validate(self._run.averaged(), self._pairs)
+        run = self._run
+        predict = functools.partial(run.family.predict, run.averaged())
+        found = validate(predict, self._pairs, run.recipe.crops.templates)
         line = [float(progress.samples), found.iou, found.hit, found.presence]
         progress.curve.append(line)
         self._log(
@@ -440,20 +379,6 @@ def _loaded(
         worker_init_fn=lambda _: cv2.setNumThreads(1),
     )
     yield from loader
-
-
-def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = list(network.parameters())
-    decayed = [each for each in parameters if each.ndim > 1]
-    others = [each for each in parameters if each.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {'params': decayed, 'weight_decay': recipe.steps.weight_decay},
-            {'params': others, 'weight_decay': 0.0},
-        ],
-        lr=recipe.steps.rate,
-        foreach=True,
-    )
 
 
 def _board(folder: Path) -> Any:

@@ -97,6 +97,12 @@ def corners_of(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
+def centred(corners: Tensor) -> Tensor:
+    """(..., 4) x1, y1, x2, y2 to cx, cy, w, h."""
+    low, high = corners[..., :2], corners[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
 def overlap(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union of corners (..., 4), plain and generalized (GIoU)."""
     low = torch.maximum(found[..., :2], true[..., :2])

@@ -53,6 +53,13 @@ class Steps:
     ema: float = 0.9995
     hold_norms: bool = False
     """Norms keep the means they have: for the end of a training, at another size."""
+    drops: tuple[int, ...] = ()
+    """The samples at which the rate is multiplied by `drop_factor`."""
+    drop_factor: float = 0.1
+    optimiser: str = 'adamw'
+    """adamw or sgd."""
+    momentum: float = 0.9
+    """Of sgd."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Recipe:
     crops: Crops = field(default_factory=Crops)
     loss: Weights = field(default_factory=Weights)
     validation: Validation = field(default_factory=Validation)
+    options: dict[str, Any] = field(default_factory=dict)
+    """What only this family has; see its module in `families`."""
     seed: int = 0
     precision: str = 'bf16'
     threads: int = 1
@@ -99,13 +108,17 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_from(content: object, place: str) -> Recipe:
-    recipe: Recipe = _made(Recipe, content, place)
+    recipe: Recipe = made(Recipe, content, place)
     if recipe.precision not in ('fp32', 'bf16'):
         raise RecipeError(f'{place}: precision must be fp32 or bf16, not {recipe.precision!r}')
+    if recipe.steps.optimiser not in ('adamw', 'sgd'):
+        raise RecipeError(
+            f'{place}: steps.optimiser must be adamw or sgd, not {recipe.steps.optimiser!r}'
+        )
     return recipe
 
 
-def _made(kind: type, content: object, place: str) -> Any:
+def made(kind: type, content: object, place: str) -> Any:
     """An instance of a dataclass from a mapping, with all its entries checked."""
     if not isinstance(content, dict):
         raise RecipeError(f'{place} must be a mapping, not {type(content).__name__}')
@@ -131,8 +144,10 @@ def _made(kind: type, content: object, place: str) -> Any:
 
 
 def _value(hint: Any, value: object, place: str) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _made(hint, value, place)
+        return made(hint, value, place)
     origin = typing.get_origin(hint)
     if origin is dict and isinstance(value, dict):
         of_value = typing.get_args(hint)[1]

@@ -9,22 +9,26 @@ a template and another sequence's search crop.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tracker_ros.evaluation.sequences import Sequence, read_sequences
 from tracker_ros.geometry import Box, Image, stark_corner, stark_crop
-from tracker_ros.networks.kestrel import Kestrel
-from tracker_ros.training.losses import cell_boxes, corners_of, overlap
+from tracker_ros.training.losses import corners_of, overlap
 from tracker_ros.training.recipe import Validation
 from tracker_ros.training.samples import Crops
 
 _HIT = 0.5
 _BATCH = 50
+
+Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,37 +126,45 @@ def _inside(box: Box, around: Box, side: int) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def validate(network: Kestrel, pairs: Pairs) -> Found:
-    """The network on all pairs; it must be in its mode for evaluation."""
+def validate(
+    predict: Predict, pairs: Pairs, slots: int = 1, device: torch.device | str = 'cpu'
+) -> Found:
+    """A network on all pairs; it must be in its mode for evaluation.
+
+    predict: templates (B, slots, 3, T, T), boxes (B, slots, 4) and search (B, 3, S, S) to boxes
+    (B, 4) cx, cy, w, h and presence (B,) or None, without which `presence` is NaN.
+    """
     overlaps, presences, absences = [], [], []
     count = len(pairs.searches)
-    slots = network.variant.templates
     for first in range(0, count, _BATCH):
         rows = slice(first, first + _BATCH)
-        templates = torch.from_numpy(pairs.templates[rows]).permute(0, 3, 1, 2)[:, None].float()
+        crops = torch.from_numpy(pairs.templates[rows]).permute(0, 3, 1, 2)[:, None].float()
         boxes = torch.from_numpy(pairs.template_boxes[rows])[:, None]
-        memory = network.template(
-            templates.expand(-1, slots, -1, -1, -1), boxes.expand(-1, slots, -1)
-        )
-        search = torch.from_numpy(pairs.searches[rows]).permute(0, 3, 1, 2).float()
-        output = network.search(search, memory)
-        best = output.scores.flatten(1).argmax(dim=-1)
-        found = cell_boxes(output.sides)[torch.arange(len(best)), best]
+        templates = crops.expand(-1, slots, -1, -1, -1).to(device)
+        template_boxes = boxes.expand(-1, slots, -1).to(device)
+        found, presence = predict(templates, template_boxes, _pixels(pairs, rows, device))
         true = corners_of(torch.from_numpy(pairs.boxes[rows]))
-        overlaps.append(overlap(found, true)[0].numpy())
-        presences.append(output.presence.numpy())
+        overlaps.append(overlap(corners_of(found.float().cpu()), true)[0].numpy())
+        if presence is None:
+            continue
+        presences.append(presence.float().cpu().numpy())
         # The search crops of another sequence: those of the next batch but one or so.
         others = (np.arange(count)[rows] + _step(pairs)) % count
-        search = torch.from_numpy(pairs.searches[others]).permute(0, 3, 1, 2).float()
-        absences.append(network.search(search, memory).presence.numpy())
+        absence = predict(templates, template_boxes, _pixels(pairs, others, device))[1]
+        assert absence is not None
+        absences.append(absence.float().cpu().numpy())
     overlap_all = np.concatenate(overlaps)
     numbers = np.unique(pairs.sequences)
     return Found(
         float(overlap_all.mean()),
         float((overlap_all >= _HIT).mean()),
-        _auroc(np.concatenate(presences), np.concatenate(absences)),
+        _auroc(np.concatenate(presences), np.concatenate(absences)) if presences else math.nan,
         tuple(float(overlap_all[pairs.sequences == number].mean()) for number in numbers),
     )
+
+
+def _pixels(pairs: Pairs, rows: slice | NDArray[np.int64], device: torch.device | str) -> Tensor:
+    return torch.from_numpy(pairs.searches[rows]).permute(0, 3, 1, 2).float().to(device)
 
 
 def _step(pairs: Pairs) -> int:

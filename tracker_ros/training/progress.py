@@ -1,0 +1,49 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""How far a run is, and what follows from it: the learning rate, and the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tracker_ros.training.recipe import Recipe
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it has measured."""
+
+    step: int = 0
+    samples: int = 0
+    spent_s: float = 0.0
+    decay_from: int = -1
+    decay_samples: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+
+
+def rate_at(recipe: Recipe, progress: Progress) -> float:
+    """The learning rate: rising at the beginning, held, and falling.
+
+    It falls in steps at `steps.drops`, and as a cosine where that is in the recipe or asked for.
+    """
+    steps, done = recipe.steps, progress.samples
+    rate = steps.rate * min(1.0, (done + steps.batch) / max(1, steps.warmup_samples))
+    for drop in steps.drops:
+        if done >= drop:
+            rate *= steps.drop_factor
+    begin, length = progress.decay_from, progress.decay_samples
+    if begin < 0 and steps.decay_samples:
+        begin, length = steps.samples - steps.decay_samples, steps.decay_samples
+    if 0 <= begin < done:
+        part = min(1.0, (done - begin) / max(1, length))
+        fall = 0.5 * (1 + math.cos(math.pi * part))
+        rate = steps.final_rate + (rate - steps.final_rate) * fall
+    return rate
+
+
+def end_of(recipe: Recipe, progress: Progress) -> int:
+    """How many samples the run sees in all."""
+    if progress.decay_from >= 0:
+        return progress.decay_from + progress.decay_samples
+    return recipe.steps.samples
