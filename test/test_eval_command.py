@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tracker_ros eval` as a person calls it."""
 
+import errno
 import json
+import os
 import sys
 
 import cv2
@@ -95,6 +97,9 @@ def test_a_broken_sequence_is_left_out_and_told_by_the_exit_code(data, capsys):
         (['--model', 'opencv_nonsense'], "no peer 'opencv_nonsense'"),
         (['--model', ' , '], 'nothing to run'),
         ([], 'nothing to run'),
+        (['--model', 'csrt', '--weights', 'nowhere'], '--weights nowhere: no such folder'),
+        (['--model', 'csrt', '--benchmark', 'got10k'], 'list.txt: no such file'),
+        (['--model', 'csrt', '--benchmark', 'trackingnet'], 'in the layout of trackingnet'),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_runs(data, capsys, arguments, words):
@@ -102,6 +107,53 @@ def test_what_cannot_run_is_refused_before_anything_runs(data, capsys, arguments
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ''
+
+
+@pytest.mark.parametrize('option', ['--report', '--json'])
+@pytest.mark.parametrize('place', ['taken/below', 'folder'])
+def test_what_could_not_be_written_is_refused_before_anything_runs(
+    data, tmp_path, capsys, monkeypatch, option, place
+):
+    (tmp_path / 'taken').write_text('a file')
+    (tmp_path / 'folder' / 'runs').mkdir(parents=True)
+    monkeypatch.setattr('tracker_ros.evaluation.one_pass.run', None)
+    if option == '--report' and place == 'folder':
+        monkeypatch.setattr('tempfile.TemporaryFile', _full_disk)
+    arguments = ['--model', 'csrt', '--quiet', option, str(tmp_path / place)]
+    assert main(['eval', str(data), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert 'results cannot be written: ' in captured.err
+    assert captured.out == ''
+
+
+def test_a_disk_that_fills_up_is_told_and_the_same_command_goes_on(
+    data, tmp_path, capsys, monkeypatch
+):
+    command = ['eval', str(data), '--model', 'csrt', '--quiet', '--report', str(tmp_path / 'out')]
+    with monkeypatch.context() as patch:
+        patch.setattr('tracker_ros.evaluation.kept.write_whole', _full_disk)
+        assert main(command) == 1
+    assert 'No space left on device; the same command goes on' in capsys.readouterr().err
+    assert main(command) == 0
+    assert (tmp_path / 'out' / 'index.html').is_file()
+
+
+def _full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_data_of_which_nothing_can_be_used_is_told(data, capsys):
+    (data / 'square' / 'groundtruth.txt').write_text('1,2,3\n')
+    assert main(['eval', str(data), '--model', 'csrt']) == 2
+    error = capsys.readouterr().err
+    assert 'groundtruth.txt:1: 3 numbers' in error
+    assert 'nothing to run: no sequence of DATA can be used' in error
+
+
+def test_a_file_as_data_is_refused(data, capsys):
+    annotation = data / 'square' / 'groundtruth.txt'
+    assert main(['eval', str(annotation), '--model', 'csrt']) == 2
+    assert 'is a file; give the folder' in capsys.readouterr().err
 
 
 def test_no_data_is_refused(tmp_path, capsys):
@@ -116,6 +168,7 @@ def test_no_data_is_refused(tmp_path, capsys):
         ('--jobs', 'two', 'invalid'),
         ('--rate', '0', 'must be above 0, not 0'),
         ('--rate', 'nan', 'must be above 0, not nan'),
+        ('--domain-id', '233', 'must be 0 to 232, not 233'),
     ],
 )
 def test_impossible_numbers_are_refused(data, capsys, option, value, words):

@@ -8,6 +8,7 @@ import argparse
 import functools
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 LIFE = '+life'
 """At the end of a model's name: with the life of its target."""
+
+_HIGHEST_DOMAIN_ID = 232
+"""DDS makes port numbers from it, and there are no more ports."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -123,7 +127,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         '--domain-id',
-        type=int,
+        type=_domain_id,
         metavar='N',
         help='ROS domain for --through-ros (default: a free one)',
     )
@@ -141,6 +145,9 @@ def run(args: argparse.Namespace) -> int:
     from tracker_ros.evaluation.sequences import SequenceError
 
     problems: list[SequenceError] = []
+    if args.weights is not None and not args.weights.is_dir():
+        print(f'tracker_ros eval: --weights {args.weights}: no such folder', file=sys.stderr)
+        return 2
     try:
         dataset = read_dataset(args.data, problems, args.benchmark)
         sequences = dataset.sequences
@@ -157,7 +164,13 @@ def run(args: argparse.Namespace) -> int:
         models += [f'{name}{LIFE}' for name in models if _can_have_life(name)]
     trackers = [*models, *(_available_peers(args.weights) if args.peers else [])]
     if not trackers or not sequences:
-        print('tracker_ros eval: nothing to run: give --model NAME[,NAME...]', file=sys.stderr)
+        missing = 'give --model NAME[,NAME...]' if sequences else 'no sequence of DATA can be used'
+        print(f'tracker_ros eval: nothing to run: {missing}', file=sys.stderr)
+        return 2
+    try:
+        _check_outputs(args.report, args.json)
+    except OSError as error:
+        print(f'tracker_ros eval: results cannot be written: {error}', file=sys.stderr)
         return 2
 
     progress = not args.quiet and sys.stderr.isatty()
@@ -185,6 +198,14 @@ def run(args: argparse.Namespace) -> int:
     except ClusterError as error:
         print(f'tracker_ros eval: {error}', file=sys.stderr)
         return 2
+    except OSError as error:
+        # What runs itself raises never comes here: a full disk does.
+        print(
+            f'tracker_ros eval: results cannot be written: {error}; the same command goes on '
+            'from those that were',
+            file=sys.stderr,
+        )
+        return 1
     if args.report is not None:
         _write_submissions(args.report, runs, dataset)
     runs = [run for run in runs if not run.sequence.withheld]
@@ -225,6 +246,19 @@ def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) ->
     if name.endswith(LIFE):
         return Followed(create(name.removesuffix(LIFE), runtime, threads, build='wait'))
     return create(name, runtime, threads, build='wait')
+
+
+def _check_outputs(report: Path | None, json_file: Path | None) -> None:
+    """Raise OSError where results could not be written, before hours are spent on them."""
+    folders = [report, report / 'runs'] if report is not None else []
+    if json_file is not None:
+        if json_file.is_dir():
+            raise IsADirectoryError(f'{json_file} is a folder: give a file')
+        folders.append(json_file.parent)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def _comparison(dataset: Dataset) -> Comparison:
@@ -414,4 +448,11 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be above 0, not {value:g}')
+    return value
+
+
+def _domain_id(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= _HIGHEST_DOMAIN_ID:
+        raise argparse.ArgumentTypeError(f'must be 0 to {_HIGHEST_DOMAIN_ID}, not {value}')
     return value

@@ -23,6 +23,7 @@ from tracker_ros.evaluation.sequences import (
     Sequence,
     SequenceError,
     assemble,
+    check_folder,
     read_boxes,
     read_sequences,
 )
@@ -125,8 +126,7 @@ def read_dataset(path: str | Path, problems: Problems, benchmark: str = 'auto') 
     Raises SequenceError when there is nothing of that kind.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise SequenceError(f'{root}: no such folder')
+    check_folder(root)
     if benchmark == 'auto':
         layout = next((each for each in LAYOUTS.values() if each.fits(root)), None)
     elif benchmark == PLAIN:
@@ -139,7 +139,10 @@ def read_dataset(path: str | Path, problems: Problems, benchmark: str = 'auto') 
         return Dataset(PLAIN, read_sequences(root, problems))
     sequences = layout.read(root, problems)
     if not sequences and not problems:
-        raise SequenceError(f'{root}: holds no sequence in the layout of {layout.name}')
+        raise SequenceError(
+            f'{root}: holds no sequence in the layout of {layout.name}; docs/evaluation.md has '
+            'the folders of each benchmark'
+        )
     return Dataset(layout.name, sequences, layout.origin)
 
 
@@ -318,15 +321,16 @@ def _read_lasot(root: Path, problems: Problems) -> list[Sequence]:
 
 
 def _fits_got10k(root: Path) -> bool:
-    return any((root / part / 'list.txt').is_file() for part in ('.', 'val', 'test', 'train'))
+    return bool(_got10k_parts(root))
+
+
+def _got10k_parts(root: Path) -> list[Path]:
+    parts = [root, root / 'val', root / 'test', root / 'train']
+    return [each for each in parts if (each / 'list.txt').is_file()]
 
 
 def _read_got10k(root: Path, problems: Problems) -> list[Sequence]:
-    part = next(
-        root / part
-        for part in ('.', 'val', 'test', 'train')
-        if (root / part / 'list.txt').is_file()
-    )
+    part, *_ = _got10k_parts(root) or [root]
     listed = text_of(part / 'list.txt').split()
 
     def sequence(name: str, annotation: Path) -> Sequence:
@@ -359,7 +363,7 @@ def _trackingnet_parts(root: Path) -> list[Path]:
 
 
 def _read_trackingnet(root: Path, problems: Problems) -> list[Sequence]:
-    part = _trackingnet_parts(root)[0]
+    part, *_ = _trackingnet_parts(root) or [root]
 
     def sequence(name: str, annotation: Path) -> Sequence:
         source = part / 'frames' / name

@@ -34,15 +34,13 @@ class KeptRuns:
     real_time_hz: float | None = None
 
     def find(self, tracker: str, sequence: Sequence) -> Run | None:
-        """The run if it was kept; a file that is damaged counts as none."""
+        """The run if it was kept; a file that is damaged or cannot be read counts as none."""
         try:
             entry = json.loads(self._path(tracker, sequence).read_text(encoding='utf-8'))
             boxes = np.array(entry['boxes'], dtype=np.float64).reshape(-1, 4)
             confidences = np.array(entry['confidences'], dtype=np.float64)
             times_s = np.array(entry['times_s'], dtype=np.float64)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         if not len(boxes) == len(confidences) == len(times_s) == len(sequence):
             return None

@@ -98,8 +98,7 @@ def read_sequences(
     Raises SequenceError when there is no sequence folder at all.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise SequenceError(f'{root}: no such folder')
+    check_folder(root)
     if _looks_like_sequence(root):
         folders = [root]
     else:
@@ -119,6 +118,16 @@ def read_sequences(
                 raise
             problems.append(error)
     return sequences
+
+
+def check_folder(path: Path) -> None:
+    """Raise SequenceError unless `path` is a folder."""
+    if path.is_file():
+        raise SequenceError(
+            f'{path}: is a file; give the folder that holds it and its {ANNOTATION_NAME}'
+        )
+    if not path.is_dir():
+        raise SequenceError(f'{path}: no such folder')
 
 
 def read_sequence(folder: Path) -> Sequence:
@@ -161,8 +170,14 @@ def assemble(
             if count < len(truth) or (count > len(truth) and not spare_frames):
                 raise SequenceError(
                     f'{annotation}:{len(truth)}: the annotation ends here, but {source} has '
-                    f'{count} frames'
+                    f'{count} frames; each must have its line'
                 )
+        box, size = truth[0], (footage.width, footage.height)
+        if not ((box[:2] < size).all() and (box[:2] + box[2:] > 0).all()):
+            raise SequenceError(
+                f'{annotation}:1: the box {", ".join(f"{value:g}" for value in box)} lies outside '
+                f'of the pictures, which are {size[0]} x {size[1]}'
+            )
         return Sequence(
             name,
             source,
@@ -200,8 +215,10 @@ def _read_row(path: Path, number: int, line: str) -> tuple[float, float, float, 
     except ValueError:
         raise SequenceError(f'{path}:{number}: {line!r} is not four numbers x, y, w, h') from None
     if len(values) != 4:
+        remedy = '; polygons are for "tracker_ros vot"' if len(values) >= 6 else ''
         raise SequenceError(
             f'{path}:{number}: {len(values)} numbers where x, y, w, h are expected: {line!r}'
+            f'{remedy}'
         )
     x, y, w, h = values
     if np.isinf(values).any():
