@@ -22,7 +22,7 @@ import math
 import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,13 +53,15 @@ class DataError(Exception):
 class Appearance:
     """A subject in one picture.
 
-    mask: the file with its outline, and `instance` its value there.
+    mask: the file with its outline, and `instance` its value there. frame: when it was, in frames
+    of the footage.
     """
 
     picture: Key
     box: Box
     mask: Key | None = None
     instance: int = 0
+    frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Subject:
 
     source: str
     label: str | None
-    appearances: tuple[Appearance, ...]
+    appearances: Sequence[Appearance]
     sentence: str = ''
     """What was said of it, for trackers that are told; empty where nothing was."""
 
@@ -285,7 +287,7 @@ def _videos(index: Path, source: str, pictures: list[Key]) -> Iterator[Subject]:
                 if number % 10 == 0:
                     pictures.append(picture)
                 if values is not None and all(map(_is_finite, values)):
-                    shown.append(Appearance(picture, _box(values), mask, 1 if mask else 0))
+                    shown.append(Appearance(picture, _box(values), mask, int(bool(mask)), number))
             if len(shown) > 1:
                 yield Subject(source, None, tuple(shown), str(entry.get('sentence') or ''))
         except (KeyError, TypeError, ValueError) as error:

@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from tracker_ros.geometry import Box, Image
 from tracker_ros.training.light import Weather, coarsened, other_light, weathered
-from tracker_ros.training.pictures import Appearance, Collection, DataError, Points, Subject
+from tracker_ros.training.pictures import (
+    Appearance,
+    Collection,
+    DataError,
+    Key,
+    Points,
+    Subject,
+)
 from tracker_ros.training.scenes import (
     Laid,
     Placement,
@@ -34,8 +41,12 @@ from tracker_ros.training.scenes import (
     turned,
     view,
 )
+from tracker_ros.training.tracks import frames_of
 
 Numbers = NDArray[np.float32]
+
+_WIDENED_BY = 5
+"""Frames, while there is none within the gap."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,14 @@ class Mix:
 
     sources: dict[str, float] = field(default_factory=dict)
     """Weight of each source; one that is not named has 0. Empty: by the number of subjects."""
+    order: str = 'near'
+    """How the frames of a clip are chosen, see `ORDERS`."""
     gap_frames: int = 20
     backwards: float = 0.2
     absent: float = 0.12
+    """How likely the target is not in the search crop: a negative pair."""
+    absent_empty: float = 0.2
+    """How many of these show no other subject in its place."""
     laid: float = 0.6
     laid_of_clips: float = 0.35
     any_rectangle: float = 0.05
@@ -74,6 +90,8 @@ class Mix:
     """How likely a laid target is turned by any angle."""
     turn: float = 0.25
     """Deviation of the angle otherwise, in radians."""
+    turn_boxes: float = 0.08
+    """Deviation of the angle of subjects without a mask: how their box turns is not known well."""
     stretch: float = 0.18
     rivals: float = 0.5
     alike: float = 0.6
@@ -84,6 +102,10 @@ class Mix:
     """How likely a crop is made at twice its size and then reduced, without aliasing."""
     coarse_pair: float = 0.1
     """How likely template and search both show few pixels."""
+    inexact: float = 0.3
+    """How likely the box of a template is a little off, as one drawn by hand."""
+    filled: bool = True
+    """What is outside of a picture is mirrored or another picture, at times; or else black."""
     unlabelled_alike: tuple[str, ...] = ()
     """Sources whose subjects of one label are often one and the same thing."""
 
@@ -136,6 +158,23 @@ class _Shape:
             self.drawn[rows, columns][opacity > 127] = 0
 
 
+ORDERS = {
+    'near': 'two frames with no more than gap_frames seen ones between; some the other way round',
+    'interval': 'all within gap_frames of the first template, before or after (PySOT, STARK)',
+    'causal': 'the search frame after the first template, further templates before it (STARK)',
+    'trident': 'any two; further templates beside the search frame, towards the first (STARK)',
+}
+"""Frames in which the target is hidden are never chosen; `gap_frames` grows where it must."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """Subjects of one label that can be cut out, and of each the number of its picture."""
+
+    subjects: list[Subject]
+    pictures: NDArray[np.int64]
+
+
 class Sampler:
     """Makes samples by number. Holds nothing that changes, apart from decoded pictures."""
 
@@ -146,16 +185,21 @@ class Sampler:
         self.weather, self.seed = weather, seed
         by_source: dict[str, list[Subject]] = defaultdict(list)
         by_label: dict[str, list[Subject]] = defaultdict(list)
-        self._cutouts: list[Appearance] = []
+        self._cutouts: list[Subject] = []
         for subject in collection.subjects:
             by_source[subject.source].append(subject)
             if subject.label and subject.source not in mix.unlabelled_alike:
                 by_label[subject.label].append(subject)
-            self._cutouts += [each for each in subject.appearances[:1] if each.mask]
+            if subject.appearances[0].mask:
+                self._cutouts.append(subject)
+        if mix.order not in ORDERS:
+            raise DataError(f'mix.order {mix.order!r} is none of {", ".join(ORDERS)}')
         unknown = sorted(mix.sources.keys() - by_source.keys())
         if unknown:
             raise DataError(f'the recipe names sources that are not there: {", ".join(unknown)}')
         self._by_label = {label: own for label, own in by_label.items() if len(own) > 1}
+        self._pictures: dict[Key, int] = {}
+        self._alike = {label: self._alike_of(own) for label, own in self._by_label.items()}
         self._sources = [by_source[name] for name in sorted(by_source)]
         weights = np.array(
             [
@@ -168,9 +212,15 @@ class Sampler:
             raise DataError('all sources have the weight 0')
         self._shares = weights / weights.sum()
 
+    def _alike_of(self, subjects: list[Subject]) -> _Alike:
+        own = [each for each in subjects if each.appearances[0].mask]
+        keys = (each.appearances[0].picture for each in own)
+        numbers = [self._pictures.setdefault(key, len(self._pictures)) for key in keys]
+        return _Alike(own, np.array(numbers, np.int64))
+
     def __call__(self, number: int) -> Sample:
         random = np.random.default_rng([self.seed, number])
-        subject, first, second = self._choose(random)
+        subject, first, second, further = self._choose(random)
         mirror = random.random() < self.mix.mirror
         share = self.mix.laid_of_clips if subject.is_clip else self.mix.laid
         is_laid = bool(first.mask and second.mask) and random.random() < share
@@ -178,7 +228,12 @@ class Sampler:
         backdrop = self._backdrop(random) if is_laid else None
         templates, boxes = [], []
         for slot in range(self.crops.templates):
-            shown = first if slot == 0 or random.random() < 0.3 else self._another(random, subject)
+            if slot and further:
+                shown = further[slot - 1]
+            elif slot == 0 or random.random() < 0.3:
+                shown = first
+            else:
+                shown = self._another(random, subject)
             crop, box = self._template(random, shown, backdrop, mirror)
             templates.append(crop)
             boxes.append(box)
@@ -217,21 +272,56 @@ class Sampler:
         assert shape.drawn is not None
         return _reduced(shape.drawn, Box(0.0, 0.0, 1.0, 1.0), side)[0]
 
-    def _choose(self, random: np.random.Generator) -> tuple[Subject, Appearance, Appearance]:
-        """A subject, and where the template and the search crop show it."""
+    def _choose(
+        self, random: np.random.Generator
+    ) -> tuple[Subject, Appearance, Appearance, tuple[Appearance, ...]]:
+        """A subject, where the first template and the search crop show it, and further templates.
+
+        The latter are () where any appearance will do.
+        """
         if random.random() < self.mix.any_rectangle:
             subject = self._rectangle(random)
-            return subject, subject.appearances[0], subject.appearances[0]
+            return subject, subject.appearances[0], subject.appearances[0], ()
         subject = self._subject(random)
         shown = subject.appearances
         if not subject.is_clip:
-            return subject, shown[0], shown[0]
+            return subject, shown[0], shown[0], ()
+        if self.mix.order != 'near':
+            first, second, *further = self._in_order(random, frames_of(subject))
+            return subject, shown[first], shown[second], tuple(shown[each] for each in further)
         first = int(random.integers(len(shown)))
         gap = int(random.integers(0, self.mix.gap_frames + 1))
         if random.random() < self.mix.backwards:
             gap = -gap
         second = min(max(first + gap, 0), len(shown) - 1)
-        return subject, shown[first], shown[second]
+        return subject, shown[first], shown[second], ()
+
+    def _in_order(self, random: np.random.Generator, frames: NDArray[np.integer]) -> list[int]:
+        """Places in `frames`: of the first template, the search crop and further templates.
+
+        frames: rising, two at least.
+        """
+        count, more, gap = len(frames), self.crops.templates - 1, self.mix.gap_frames
+        if self.mix.order == 'trident':
+            first, search = (int(each) for each in random.integers(count, size=2))
+            near = int(frames[search])
+            span = (near, near + gap) if first >= search else (near - gap, near)
+            return [first, search, *_within(random, frames, *span, more)]
+        if self.mix.order == 'causal':
+            # Of the last frame nothing comes after, of the first nothing before.
+            base = int(random.integers(min(more > 0, count - 2), count - 1))
+            near = int(frames[base])
+            since, until = near - gap, near + gap
+            while base and frames[base - 1] < since:
+                since -= _WIDENED_BY
+            while frames[base + 1] > until:
+                until += _WIDENED_BY
+            before = _within(random, frames, since, near - (base > 0), more)
+            return [base, *_within(random, frames, near + 1, until, 1), *before]
+        base = int(random.integers(count))
+        near = int(frames[base])
+        further = _within(random, frames, near - gap, near + gap, more)
+        return [base, *_within(random, frames, near - gap, near + gap, 1), *further]
 
     def _subject(self, random: np.random.Generator) -> Subject:
         own = self._sources[int(random.choice(len(self._sources), p=self._shares))]
@@ -273,8 +363,7 @@ class Sampler:
         if backdrop is not None and random.random() < 0.3 * self.mix.rivals:
             self._add_rival(random, None, canvas, box_around(hull))
         canvas, box = _reduced(canvas, box_around(hull), crops.template_px)
-        if random.random() < 0.3:
-            # Drawn by hand.
+        if random.random() < self.mix.inexact:
             off = np.exp(0.05 * random.standard_normal(2))
             box = Box.from_center(box.cx, box.cy, box.w * off[0], box.h * off[1])
         return canvas, box
@@ -318,7 +407,8 @@ class Sampler:
     ) -> Image:
         """A search crop in which the target is not."""
         side = self.crops.search_px
-        if random.random() < 0.2 or (backdrop is not None and random.random() < 0.3):
+        is_empty = random.random() < self.mix.absent_empty
+        if is_empty or (backdrop is not None and random.random() < 0.3):
             behind = self._later(random, backdrop) if backdrop else self._backdrop(random)
             canvas = view(behind.picture, behind.placement(side), side, cv2.BORDER_REFLECT_101)
             for _ in range(int(random.integers(0, 3))):
@@ -350,7 +440,7 @@ class Sampler:
         stretch, shear = random.standard_normal(2) * mix.stretch * (1.0, 0.5)
         if shown.mask is None:
             # The box of what is turned is not known well: it is turned little.
-            angle = float(np.clip(0.08 * random.standard_normal(), -0.2, 0.2))
+            angle = float(np.clip(mix.turn_boxes * random.standard_normal(), -0.2, 0.2))
             return turned(angle, 0.5 * stretch, 0.3 * shear)
         angle = mix.turn * random.standard_normal() * (1.0 if is_laid else 0.5)
         if is_search and random.random() < mix.turn_far * (1.0 if is_laid else 0.5):
@@ -412,6 +502,8 @@ class Sampler:
         The pictures are small, and large targets would mostly be seen on black.
         """
         height, width = picture.shape[:2]
+        if not self.mix.filled:
+            return view(picture, placement, side)
         if box.area < 0.1 * height * width:
             mirrored = random.random() < 0.4
             border = cv2.BORDER_REFLECT_101 if mirrored else cv2.BORDER_CONSTANT
@@ -432,16 +524,15 @@ class Sampler:
         anywhere: bool = False,
     ) -> Laid | None:
         """Lay something beside the target; of its kind, where `subject` tells that."""
-        shown = self._cutouts[int(random.integers(len(self._cutouts)))]
-        if subject is not None:
-            own = subject.appearances[0]
-            alike = [
-                each for each in self._by_label.get(subject.label or '', ())
-                if each.appearances[0].mask and each.appearances[0].picture != own.picture
-            ]  # fmt: skip
-            if alike and random.random() < self.mix.alike:
-                shown = alike[int(random.integers(len(alike)))].appearances[0]
-        cutout = self.collection.cutout(shown)
+        if not self._cutouts:
+            return None
+        rival = self._cutouts[int(random.integers(len(self._cutouts)))]
+        if subject is not None and (alike := self._alike.get(subject.label or '')) is not None:
+            own = self._pictures.get(subject.appearances[0].picture, -1)
+            others = np.flatnonzero(alike.pictures != own)
+            if len(others) and random.random() < self.mix.alike:
+                rival = alike.subjects[others[int(random.integers(len(others)))]]
+        cutout = self.collection.cutout(rival.appearances[0])
         factor = 4.0 * float(np.exp(0.25 * random.standard_normal()))
         pose = turned(0.2 * random.standard_normal()) @ _mirror(random.random() < 0.5)
         root = np.sqrt(box.area)
@@ -472,9 +563,9 @@ class Sampler:
         before = max(1, cv2.countNonZero(whole))
         x = box.cx + random.uniform(-0.7, 0.7) * box.w
         y = box.cy + random.uniform(-0.7, 0.7) * box.h
-        if random.random() < 0.6:
-            shown = self._cutouts[int(random.integers(len(self._cutouts)))]
-            cutout = self.collection.cutout(shown)
+        if random.random() < 0.6 and self._cutouts:
+            thing = self._cutouts[int(random.integers(len(self._cutouts)))]
+            cutout = self.collection.cutout(thing.appearances[0])
             pixels, outline = cutout.pixels, cutout.hull
             pose = turned(random.uniform(-0.5, 0.5), 0.3 * random.standard_normal())
             size = root * random.uniform(0.4, 1.2)
@@ -525,6 +616,14 @@ class Sampler:
         return _Backdrop(
             backdrop.picture, (x + dx, y + dy), side * np.exp(0.1 * random.standard_normal())
         )
+
+
+def _within(
+    random: np.random.Generator, frames: NDArray[np.integer], first: int, last: int, count: int
+) -> list[int]:
+    """Places of any `count` of the frames from `first` to `last`, of which there must be one."""
+    begin, end = np.searchsorted(frames, [first, last + 1]).tolist()
+    return [int(each) for each in random.integers(begin, end, size=count)]
 
 
 def _mirror(is_mirrored: bool) -> NDArray[np.float64]:
