@@ -297,11 +297,9 @@ def outcome_of(stage: Stage, spec: Spec) -> Outcome:
 
 
 def auc_of(account: Account, sequence: Sequence) -> float:
-    """AUC of the success curve; where there is no box, the last one stands in."""
-    boxes = account.boxes.copy()
-    for number in np.flatnonzero(np.isnan(boxes[:, 0])):
-        boxes[number] = boxes[number - 1]
-    return score_sequence(boxes, sequence.truth, (sequence.width, sequence.height)).auc
+    """AUC of the success curve; of a lost target what is still followed counts."""
+    size = (sequence.width, sequence.height)
+    return score_sequence(account.guesses, sequence.truth, size).auc
 
 
 def times_of(account: Account) -> list[float]:

@@ -101,7 +101,7 @@ def test_a_session_follows_as_a_one_pass_tracker_at_the_rate_of_the_footage(pack
     assert np.abs(result.boxes - footage.truth).max() < 12
 
 
-def test_while_the_target_is_lost_its_last_box_stands_in(package):
+def test_of_a_lost_target_the_answer_is_what_is_still_followed(package):
     followed = Followed(create(package))
     frames = list(FOOTAGE.frames())
     followed.start(frames[0], Box(*FOOTAGE.truth[0]))
@@ -112,7 +112,21 @@ def test_while_the_target_is_lost_its_last_box_stands_in(package):
         estimate = followed.step(black)
     assert followed.observation.state is State.LOST
     assert followed.observation.box is None
+    assert estimate.box == followed.observation.looked_at
     assert estimate.box.iou(last.box) > 0.3
+
+
+def test_of_a_lost_target_no_box_is_told_but_the_guess(package):
+    clip = undisturbed(FOOTAGE)
+    black = np.zeros((clip.height, clip.width, 3), np.uint8)
+    follower = WithLife('with', lambda: Session(create(package)))
+    follower.start(next(iter(clip.frames())), clip.first_box, 0.0)
+    claims = [follower.step(black, number / 30) for number in range(1, 40)]
+    assert claims[-1].state is State.LOST
+    assert claims[-1].box is None
+    assert claims[-1].guess is not None
+    account = follow(clip, [follower])[0]
+    assert np.array_equal(account.guesses, account.boxes)
 
 
 def test_the_nominal_pace_does_not_ask_how_busy_the_machine_is():

@@ -55,7 +55,7 @@ def verdict_on(spans, clip=None, off=()):
         boxes[first:end, 0] = x
     boxes[states == L] = np.nan
     nothing = np.full(COUNT, np.nan)
-    return judge(Account('it', clip or clip_of(), states, boxes, nothing, nothing))
+    return judge(Account('it', clip or clip_of(), states, boxes, boxes, nothing, nothing))
 
 
 def test_one_who_knows_all_is_without_fault():
@@ -202,4 +202,4 @@ def test_intervals_are_those_of_the_textbook():
 def test_an_account_of_another_length_is_refused():
     short = np.zeros(3)
     with pytest.raises(ValueError, match='200 frames, the account 3 states'):
-        judge(Account('it', clip_of(), short, np.zeros((3, 4)), short, short))
+        judge(Account('it', clip_of(), short, np.zeros((3, 4)), np.zeros((3, 4)), short, short))

@@ -12,6 +12,8 @@ from tracker_ros.geometry import Box
 from tracker_ros.runtime import store
 from tracker_ros.trackers import Estimate, TrackerError, create
 from tracker_ros.tracking import BoxError, Session, State
+from tracker_ros.tracking.camera_motion import CameraMotion
+from tracker_ros.tracking.recovery import Care
 from tracker_ros.tracking.roster import Roster, RosterFullError
 
 SURE, BAD = picture_saying(0.9), picture_saying(0.0)
@@ -264,3 +266,51 @@ def test_an_estimate_is_digested_once_each(roster):
     break_of(roster, 'b', Estimate(Box(40.0, 20.0, 9.0, 9.0), 0.8))
     roster.step(SURE)
     assert [track.observation.box for track in roster] == [BOXES[0], Box(40.0, 20.0, 9.0, 9.0)]
+
+
+def test_the_motion_of_the_camera_is_measured_once_for_all_targets(monkeypatch):
+    excluded = []
+
+    def between(camera, image, exclude=()):
+        excluded.append(list(exclude))
+        return np.array([[1.0, 0.0, 3.0], [0.0, 1.0, -2.0]])
+
+    monkeypatch.setattr(CameraMotion, 'between', between)
+    roster = Roster(
+        ScriptedTracker(store.find('csrt')),
+        lambda tracker: Session(tracker, care=Care(camera_motion=True)),
+        most=3,
+    )
+    tracks = [roster.start(SURE, box) for box in BOXES[:2]]
+    roster.step(SURE)
+    assert excluded == [BOXES[:2]]
+    # Both are new: the camera has not moved since they were started.
+    assert all(track.session.tracker.searches == [] for track in tracks)
+    tracks.append(roster.start(SURE, BOXES[2]))
+    roster.step(SURE)
+    assert len(excluded) == 2
+    assert [track.session.tracker.searches for track in tracks] == [
+        [Box(3.0, 4.0, 12.0, 10.0)],
+        [Box(8.0, 4.0, 12.0, 10.0)],
+        [],
+    ]
+    # One that is followed alone, as when it catches up, measures for itself.
+    roster.step_some(tracks[:1], SURE)
+    roster.step(SURE)
+    assert [len(boxes) for boxes in excluded] == [2, 3, 1, 3]
+    assert [len(track.session.tracker.searches) for track in tracks] == [2, 1, 0]
+
+
+def test_a_camera_whose_motion_cannot_be_measured_is_each_targets_failure(monkeypatch):
+    def between(camera, image, exclude=()):
+        raise ValueError('no such image')
+
+    monkeypatch.setattr(CameraMotion, 'between', between)
+    roster = Roster(
+        ScriptedTracker(store.find('csrt')),
+        lambda tracker: Session(tracker, care=Care(camera_motion=True)),
+        most=2,
+    )
+    for box in BOXES[:2]:
+        roster.start(SURE, box)
+    assert [str(failure.error) for failure in roster.step(SURE)] == ['no such image'] * 2

@@ -29,6 +29,7 @@ class Claim(NamedTuple):
     """What a tracker says about a frame.
 
     score: what the state follows from: the confidence, or the raw score where there is no other.
+    guess: the box that would be told if there had to be one, of a lost target too.
     """
 
     state: State
@@ -36,6 +37,7 @@ class Claim(NamedTuple):
     score: float
     raw: float
     reason: str = ''
+    guess: Box | None = None
 
 
 class NominalPace(Pace):
@@ -76,7 +78,8 @@ class WithLife(Follower):
     def step(self, image: Image, stamp_s: float) -> Claim:
         self._followed.step(image, stamp_s)
         seen = self._followed.observation
-        return Claim(seen.state, seen.box, seen.confidence, seen.score, seen.reason)
+        guess = self._followed.box
+        return Claim(seen.state, seen.box, seen.confidence, seen.score, seen.reason, guess)
 
 
 class Bare(Follower):
@@ -140,6 +143,7 @@ def follow(
             clip=clip,
             states=np.full(count, State.STARTING, np.int64),
             boxes=np.full((count, 4), np.nan),
+            guesses=np.full((count, 4), np.nan),
             scores=np.full(count, np.nan),
             times_s=np.full(count, np.nan),
         )
@@ -153,7 +157,7 @@ def follow(
             began = time.perf_counter()
             if number == 0:
                 follower.start(frame, clip.first_box, float(stamp_s))
-                account.boxes[0] = clip.truth[0]
+                account.boxes[0] = account.guesses[0] = clip.truth[0]
             else:
                 claim = follower.step(frame, float(stamp_s))
             account.times_s[number] = time.perf_counter() - began
@@ -163,6 +167,9 @@ def follow(
             account.scores[number] = claim.score
             if claim.box is not None:
                 account.boxes[number] = claim.box.xywh()
+            guess = claim.guess or claim.box
+            if guess is not None:
+                account.guesses[number] = guess.xywh()
             if on_claim is not None:
                 on_claim(follower, number, claim)
     return accounts

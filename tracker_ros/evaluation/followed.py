@@ -11,8 +11,10 @@ from tracker_ros.tracking.session import NOTHING, Observation, Session
 
 
 class Followed:
-    """A session as `start` and `step`: while the target is lost its last box stands in.
+    """A session as `start` and `step`, which answers in every frame.
 
+    While the target is lost that is the box its tracker looks at: a session tells none, but where
+    an answer is asked for, what is still followed is the best guess.
     rate_hz: of images that come without a stamp.
     """
 
@@ -21,7 +23,7 @@ class Followed:
         self.rate_hz = rate_hz
         self.observation: Observation = NOTHING
         self.box = Box(0.0, 0.0, 0.0, 0.0)
-        """The newest one known."""
+        """The newest one followed, believed or not."""
         self._stamp_s = 0.0
 
     def start(self, image: Image, box: Box, text: str | None = None, stamp_s: float = 0.0) -> None:
@@ -33,5 +35,5 @@ class Followed:
         """Find the target in the next image; the score is the calibrated confidence."""
         self._stamp_s = self._stamp_s + 1 / self.rate_hz if stamp_s is None else stamp_s
         self.observation = self.session.step(image, self._stamp_s)
-        self.box = self.observation.box or self.box
+        self.box = self.observation.looked_at or self.box
         return Estimate(self.box, self.observation.confidence)

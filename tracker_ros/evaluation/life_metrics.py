@@ -47,14 +47,16 @@ Flags = NDArray[np.bool_]
 class Account:
     """What a tracker said on a clip, frame by frame; the first is its start.
 
-    states: (n,) of State. boxes: (n, 4) x, y, w, h in pixels, nan for none. scores: (n,).
-    times_s: (n,) of the tracker alone.
+    states: (n,) of State. boxes: (n, 4) x, y, w, h in pixels, nan for none. guesses: (n, 4) the
+    same, and of a lost target what is still followed. scores: (n,). times_s: (n,) of the tracker
+    alone.
     """
 
     tracker: str
     clip: EventClip
     states: NDArray[np.int64]
     boxes: NDArray[np.float64]
+    guesses: NDArray[np.float64]
     scores: NDArray[np.float64]
     times_s: NDArray[np.float64]
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tracker_ros.geometry import Box, Image
 from tracker_ros.trackers import Tracker
 from tracker_ros.trackers.contract import follow_together
+from tracker_ros.tracking.camera_motion import CameraMotion, Matrix
 from tracker_ros.tracking.session import NOTHING, BoxError, Observation, Session
 
 
@@ -62,6 +64,9 @@ class Roster:
         self._sessions = [make_session(tracker)]
         self._tracks: list[Track] = []
         self._starts = 0
+        self._camera = CameraMotion()
+        self._were_together: set[int] = set()
+        """The sessions that were in the last image that `_camera` saw."""
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -128,6 +133,7 @@ class Roster:
         for track in tracks:
             track.frames += 1
         if len(tracks) == 1:
+            self._were_together = set()
             answers = [_tried(tracks[0].session.step, image, stamp_s)]
         else:
             answers = self._step_together(tracks, image, stamp_s)
@@ -164,7 +170,11 @@ class Roster:
         self, tracks: Sequence[Track], image: Image, stamp_s: float | None
     ) -> list[Observation | Exception]:
         sessions = [track.session for track in tracks]
-        objections = [_tried(session.prepare, image, stamp_s) for session in sessions]
+        measures = self._measures(sessions, image)
+        objections = [
+            _tried(session.prepare, image, stamp_s, measure)
+            for session, measure in zip(sessions, measures, strict=True)
+        ]
         able = [session for session, no in zip(sessions, objections, strict=True) if no is None]
         estimates = iter(follow_together([session.tracker for session in able], image))
         answers: list[Observation | Exception] = []
@@ -174,6 +184,26 @@ class Roster:
                 answer = _tried(session.digest, image, answer)
             answers.append(answer)
         return answers
+
+    def _measures(
+        self, sessions: Sequence[Session], image: Image
+    ) -> list[Callable[[], Matrix | None] | None]:
+        """What gives each session the motion of the camera, which is measured once for all."""
+        if not any(session.care.camera_motion for session in sessions):
+            return [None] * len(sessions)
+        if not self._were_together:
+            self._camera.reset()
+        around = [session.searched_around for session in sessions]
+        matrix = _tried(self._camera.between, image, around)
+        # One that was not there in the last image has not moved since.
+        before, self._were_together = self._were_together, set(map(id, sessions))
+        return [
+            partial(
+                _given,
+                matrix if id(session) in before or isinstance(matrix, Exception) else None,
+            )
+            for session in sessions
+        ]
 
     def _free_session(self) -> Session:
         if len(self._tracks) >= self.most:
@@ -202,6 +232,13 @@ class Roster:
         self._tracks = [track for track in self._tracks if track.session is not session]
         if not self._tracks:
             self.reason = reason
+
+
+def _given(matrix: Matrix | Exception | None) -> Matrix | None:
+    """What was measured; raises what kept it from being so."""
+    if isinstance(matrix, Exception):
+        raise matrix
+    return matrix
 
 
 def _tried(call: Callable[..., Any], *arguments: Any) -> Any:

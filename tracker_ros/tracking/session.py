@@ -8,12 +8,13 @@ This is the whole tracker without ROS; the node and the command line are two way
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from tracker_ros.geometry import Box, Image, RotatedBox
 from tracker_ros.trackers import Estimate, Tracker
-from tracker_ros.tracking.camera_motion import CameraMotion
+from tracker_ros.tracking.camera_motion import CameraMotion, Matrix
 from tracker_ros.tracking.colours import Colours
 from tracker_ros.tracking.confidence import Calibration, Evidence, Judge, Judgement
 from tracker_ros.tracking.life import Life, Patience, State, Thresholds
@@ -144,6 +145,11 @@ class Session:
     def is_following(self) -> bool:
         return self._life is not None
 
+    @property
+    def searched_around(self) -> Box:
+        """Where the next search is made, or the last was; there is a target."""
+        return self._newest
+
     def start(
         self,
         image: Image,
@@ -218,16 +224,27 @@ class Session:
         self.prepare(image, stamp_s)
         return self.digest(image, self.tracker.follow(image))
 
-    def prepare(self, image: Image, stamp_s: float | None = None) -> None:
+    def prepare(
+        self,
+        image: Image,
+        stamp_s: float | None = None,
+        measure: Callable[[], Matrix | None] | None = None,
+    ) -> None:
         """Say where the tracker is to look in `image`; `digest` is to follow.
 
         With the tracker's `follow` between them they are a step. They are apart for several
-        targets that are followed in one batch.
+        targets that are followed in one batch. `measure` gives the motion of the camera since the
+        last image, where that is known already; otherwise it is measured here, if wanted at all.
         """
         before_s = self._pace.stamp_s
         self._pace.take(stamp_s)
         if self.care.camera_motion:
-            self._go_with_camera(image)
+            if measure is None:
+                matrix = self._camera.between(image, [self._newest])
+            else:
+                matrix = measure()
+                self._camera.reset()
+            self._go_with_camera(matrix)
         if self._is_believed:
             self._run_ahead(self._pace.stamp_s - before_s)
 
@@ -484,9 +501,8 @@ class Session:
             there = self.motion.predict(self._pace.stamp_s).box
             self.tracker.search_around(Box.from_center(there.cx, there.cy, trusted.w, trusted.h))
 
-    def _go_with_camera(self, image: Image) -> None:
+    def _go_with_camera(self, matrix: Matrix | None) -> None:
         """Move what is known of places with the scene."""
-        matrix = self._camera.between(image, [self._newest])
         if matrix is None:
             return
         self.motion.warp(matrix, self._pace.stamp_s)
