@@ -16,8 +16,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'train',
         help='train a network by a recipe (needs PyTorch)',
         description=(
-            'Trains a network as the recipe says, in one process. A run can be ended at any time '
-            '(SIGTERM, Ctrl-C, or a crash) and continued with --resume, to the same result. '
+            'Trains a network as the recipe says, in one process, or in several that torchrun '
+            'starts. A run can be ended at any time (SIGTERM, Ctrl-C, or a crash) and continued '
+            'with --resume, to the same result. '
             'Exit code 2 when the recipe or the data are wrong.'
         ),
     )
@@ -42,6 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=0,
         metavar='N',
         help='lower the learning rate from here on, and end after N samples',
+    )
+    parser.add_argument(
+        '--device', default='', help='cpu, cuda or cuda:N (default: a GPU where there is one)'
     )
     parser.set_defaults(run=run)
 
@@ -73,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
             begin_with=args.begin_with,
             minutes=args.minutes,
             decay_samples=args.decay,
+            device=args.device,
         )
     except (TrainingError, RecipeError, DataError, SequenceError) as error:
         print(f'tracker_ros train: {error}', file=sys.stderr)

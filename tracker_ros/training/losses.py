@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracker_ros.networks.kestrel import Output
+from tracker_ros.training.processes import least_count, mean_of_all
 
 _SMALLEST = 1e-6
 
@@ -47,7 +48,7 @@ def loss_of(output: Output, truth: Truth, weights: Weights) -> tuple[Tensor, dic
     logs = output.scores.flatten(1).log_softmax(dim=-1)
     places = centre_map(truth.boxes, grid, weights.spread)
     shown = truth.present * truth.certain
-    count = shown.sum().clamp(min=1.0)
+    count, certain = counted(shown), counted(truth.certain)
     divergence = (places * (places.clamp(min=1e-12).log() - logs)).sum(dim=-1)
     boxes = cell_boxes(output.sides)
     true = corners_of(truth.boxes)[:, None]
@@ -67,10 +68,23 @@ def loss_of(output: Output, truth: Truth, weights: Weights) -> tuple[Tensor, dic
     presence = functional.binary_cross_entropy_with_logits(
         output.presence, truth.present, reduction='none'
     )
-    parts['presence'] = (presence * truth.certain).sum() / truth.certain.sum().clamp(min=1.0)
+    parts['presence'] = (presence * truth.certain).sum() / certain
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     parts['iou'] = (best * shown).sum() / count
     return total, parts
+
+
+def counted(weights: Tensor) -> Tensor:
+    """The sum of the weights of samples, but at least one, to take a mean with.
+
+    In several processes so that the mean of their means is the mean over all their samples.
+    """
+    return mean_of_all(weights.sum()).clamp(min=least_count())
+
+
+def mean_over(values: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean over all samples of a step; 0 where all weights are 0."""
+    return (values * weights).sum() / counted(weights)
 
 
 def centre_map(boxes: Tensor, grid: int, spread: float) -> Tensor:

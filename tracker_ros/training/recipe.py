@@ -15,7 +15,8 @@ import yaml
 
 from tracker_ros.training.light import Weather
 from tracker_ros.training.losses import Weights
-from tracker_ros.training.samples import Crops, Mix
+from tracker_ros.training.samples import ORDERS, Crops, Mix
+from tracker_ros.training.sets import SetSource
 
 _LARGEST_RECIPE_BYTES = 1 << 20
 
@@ -26,9 +27,13 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures are, and what is made of them."""
+    """Where the pictures are, and what is made of them.
 
-    folder: str
+    folder: as `pictures` has it. sets: the field's training sets, beside it or instead.
+    """
+
+    folder: str = ''
+    sets: tuple[SetSource, ...] = ()
     mix: Mix = field(default_factory=Mix)
     weather: Weather = field(default_factory=Weather)
     cache_mib: int = 3072
@@ -87,6 +92,9 @@ class Recipe:
     """What only this family has; see its module in `families`."""
     seed: int = 0
     precision: str = 'bf16'
+    """fp32, bf16 or fp16: what networks compute with; weights are always fp32."""
+    gradient_checkpointing: bool = False
+    """Parts of the network are computed again for the gradient: less memory, more time."""
     threads: int = 1
     save_minutes: float = 5.0
 
@@ -109,8 +117,17 @@ def read_recipe(path: Path) -> Recipe:
 
 def recipe_from(content: object, place: str) -> Recipe:
     recipe: Recipe = made(Recipe, content, place)
-    if recipe.precision not in ('fp32', 'bf16'):
-        raise RecipeError(f'{place}: precision must be fp32 or bf16, not {recipe.precision!r}')
+    data = recipe.data
+    if not data.folder and not data.sets:
+        raise RecipeError(f'{place}: data says nothing of where they are: give a folder, or sets')
+    if data.mix.order not in ORDERS:
+        raise RecipeError(
+            f'{place}: data.mix.order must be one of {", ".join(ORDERS)}, not {data.mix.order!r}'
+        )
+    if recipe.precision not in ('fp32', 'bf16', 'fp16'):
+        raise RecipeError(
+            f'{place}: precision must be fp32, bf16 or fp16, not {recipe.precision!r}'
+        )
     if recipe.steps.optimiser not in ('adamw', 'sgd'):
         raise RecipeError(
             f'{place}: steps.optimiser must be adamw or sgd, not {recipe.steps.optimiser!r}'
@@ -153,7 +170,8 @@ def _value(hint: Any, value: object, place: str) -> Any:
         of_value = typing.get_args(hint)[1]
         return {str(key): _value(of_value, each, f'{place}.{key}') for key, each in value.items()}
     if origin is tuple and isinstance(value, list):
-        return tuple(_value(typing.get_args(hint)[0], each, place) for each in value)
+        of_item = typing.get_args(hint)[0]
+        return tuple(_value(of_item, each, f'{place}[{n}]') for n, each in enumerate(value))
     if hint is float and type(value) in (int, float):
         return float(typing.cast(float, value))
     if not isinstance(hint, types.GenericAlias) and type(value) is hint:

@@ -22,15 +22,20 @@ from torch import Tensor, nn
 
 from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError
+from tracker_ros.training.losses import mean_over as mean_over
 from tracker_ros.training.progress import Progress, rate_at
 from tracker_ros.training.recipe import Recipe, RecipeError, made
 
 FAMILIES: dict[str, str] = {
+    'dual_tfr': 'tracker_ros.training.families.dual_tfr',
+    'dual_tfr_local': 'tracker_ros.training.families.dual_tfr_local',
     'kestrel': 'tracker_ros.training.families.kestrel',
+    'siam_attn': 'tracker_ros.training.families.siam_attn',
+    'vlt': 'tracker_ros.training.families.vlt',
 }
 """The module of each family, loaded when a recipe names it."""
 
-_DTYPES = {'bf16': torch.bfloat16}
+_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,13 @@ class Family(ABC):
     def network(self) -> nn.Module:
         """A fresh network. Raises TrainingError where the recipe does not fit it."""
 
+    def prepare(self, device: torch.device) -> None:
+        """Bring what a run needs beside its network, such as a teacher, before all else.
+
+        Raises TrainingError where it is not there.
+        """
+        return
+
     @abstractmethod
     def loss(
         self, network: Any, batch: Batch, progress: Progress
@@ -74,7 +86,7 @@ class Family(ABC):
         """The loss of a batch, and its parts by name, for the log; among them `iou`.
 
         Networks are run inside of `autocast`, losses are taken in float32. Means over the samples
-        of a batch are taken with `mean_over` where not all of them count, so that several
+        of a batch are taken with `losses.mean_over` where not all of them count, so that several
         processes have the loss of one.
         """
 
@@ -159,11 +171,6 @@ def checked_variant(recipe: Recipe, variants: Mapping[str, Any]) -> Any:
             f'there is no variant {recipe.variant!r}; known are {", ".join(variants)}'
         )
     return variants[recipe.variant]
-
-
-def mean_over(values: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean over all samples of a step; 0 where all weights are 0."""
-    return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
 def weights_in(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
