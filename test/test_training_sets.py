@@ -15,14 +15,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
-from tracker_ros.geometry import Box, stark_crop
-from tracker_ros.training.layouts import LAYOUTS, lasot_test
-from tracker_ros.training.light import Weather
-from tracker_ros.training.outlines import filled, from_runs, runs_of, size_of, with_indices
-from tracker_ros.training.pictures import Appearance, Collection, DataError, Subject
-from tracker_ros.training.samples import Crops, Mix, Sampler
-from tracker_ros.training.sets import SetSource, read_set, read_sources, weights_of
+torch = pytest.importorskip('torch', reason='needs PyTorch: pip install torch')
+
+from tracker_ros.cli import main  # noqa: E402
+from tracker_ros.geometry import Box, stark_crop  # noqa: E402
+from tracker_ros.networks.kestrel import VARIANTS, Variant  # noqa: E402
+from tracker_ros.training.layouts import LAYOUTS, lasot_test  # noqa: E402
+from tracker_ros.training.light import Weather  # noqa: E402
+from tracker_ros.training.loop import train  # noqa: E402
+from tracker_ros.training.outlines import filled, from_runs, runs_of, size_of, with_indices  # noqa: E402
+from tracker_ros.training.pictures import Appearance, Collection, DataError, Subject  # noqa: E402
+from tracker_ros.training.recipe import Recipe, RecipeError, recipe_from  # noqa: E402
+from tracker_ros.training.samples import Crops, Mix, Sampler  # noqa: E402
+from tracker_ros.training.sets import SetSource, mix_of, read_set, read_sources  # noqa: E402
 
 WIDTH, HEIGHT = 96, 72
 
@@ -719,11 +726,12 @@ def test_weights_are_those_of_the_sets(tmp_path):
         SetSource('lasot', str(tmp_path / 'a'), weight=3.0),
         SetSource('got10k', str(tmp_path / 'b'), name='got'),
     ]
-    assert weights_of({}, '', sets) == {'lasot': 3.0, 'got': 1.0}
-    assert weights_of({'own': 2.0}, 'folder', sets)['own'] == 2.0
-    assert weights_of({'own': 2.0}, 'folder', []) == {'own': 2.0}
+    assert mix_of(Mix(), '', sets).sources == {'lasot': 3.0, 'got': 1.0}
+    own = Mix(sources={'own': 2.0})
+    assert mix_of(own, 'folder', sets).sources == {'own': 2.0, 'lasot': 3.0, 'got': 1.0}
+    assert mix_of(own, 'folder', []) is own
     with pytest.raises(DataError, match=r'say in mix\.sources'):
-        weights_of({}, 'folder', sets)
+        mix_of(Mix(), 'folder', sets)
     collection = read_sources('', sets)
     assert {each.source for each in collection.subjects} == {'lasot', 'got'}
     with pytest.raises(DataError, match='two sources are called lasot'):
@@ -826,3 +834,77 @@ def test_pairs_of_the_papers_hold_nothing_made_up(tmp_path):
         crop, _ = stark_crop(frame, box, 4.0, 64)
         apart = np.abs(sample.search[4:-4, 4:-4].astype(int) - crop[4:-4, 4:-4]).mean()
         assert apart < 6
+
+
+# Recipes
+
+
+def recipe_of(data: dict) -> Recipe:
+    return recipe_from(
+        {
+            'name': 'small',
+            'family': 'kestrel',
+            'variant': 'small',
+            'data': data,
+            'crops': {'template_px': 32, 'search_px': 64},
+            'steps': {'samples': 16, 'batch': 8, 'warmup_samples': 8},
+            'precision': 'fp32',
+        },
+        'here',
+    )
+
+
+def test_recipes_name_sets():
+    sets = [
+        {'kind': 'lasot', 'folder': '/data/lasot'},
+        {'kind': 'coco', 'folder': 'c', 'weight': 2},
+    ]
+    recipe = recipe_of({'sets': sets, 'mix': {'order': 'trident'}})
+    assert recipe.data.sets == (
+        SetSource('lasot', '/data/lasot'),
+        SetSource('coco', 'c', weight=2.0),
+    )
+    assert recipe_from(recipe.as_dict(), 'again') == recipe
+
+
+@pytest.mark.parametrize(
+    ('data', 'message'),
+    [
+        ({}, 'give a folder, or sets'),
+        ({'sets': [{'kind': 'lasot'}]}, r'sets\[0\]: the entries folder are missing'),
+        ({'sets': [{'kind': 'a', 'folder': 'b', 'part': 1}]}, r'sets\[0\]: unknown entries part'),
+        ({'sets': ['lasot']}, r'sets\[0\] must be a mapping'),
+        ({'folder': 'x', 'mix': {'order': 'later'}}, r"mix\.order must be one of near.*'later'"),
+    ],
+)
+def test_wrong_sets_are_refused(data, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe_of(data)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    variant = Variant((8, 8, 16, 16), (1, 1, 1), dim=16, head_dim=16, heads=2, groups=4)
+    monkeypatch.setitem(VARIANTS, 'small', variant)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_network_is_trained_on_a_set(tmp_path, small, capsys):
+    write_got10k(tmp_path / 'got')
+    sets = [{'kind': 'got10k', 'folder': str(tmp_path / 'got')}]
+    run = train(recipe_of({'sets': sets}), tmp_path / 'run')
+    assert run.progress.samples == 16
+    assert 'got10k: reading the annotations below' in capsys.readouterr().err
+
+
+def test_the_command_tells_what_a_folder_is_not(tmp_path, small, capsys):
+    write(tmp_path / 'got' / 'GOT-10k_Train_split_01.zip', 'x')
+    recipe = recipe_of({'sets': [{'kind': 'got10k', 'folder': str(tmp_path / 'got')}]})
+    write(tmp_path / 'recipe.yaml', yaml.safe_dump(recipe.as_dict()))
+    assert main(['train', str(tmp_path / 'recipe.yaml'), '--out', str(tmp_path / 'run')]) == 2
+    told = capsys.readouterr().err
+    assert 'is not laid out as got10k: looked for train/list.txt and ' in told
+    assert 'found GOT-10k_Train_split_01.zip' in told

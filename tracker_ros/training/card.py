@@ -21,6 +21,7 @@ from tracker_ros.training.checkpoints import TrainingError, load
 from tracker_ros.training.loop import MADE_BY
 from tracker_ros.training.progress import Progress
 from tracker_ros.training.recipe import Recipe, recipe_from
+from tracker_ros.training.sets import mix_of
 
 _LARGEST_BYTES = 64 << 20
 _CURVE_LINES = 12
@@ -153,8 +154,15 @@ def _runs_table(runs: Sequence[Trained]) -> list[str]:
     return lines
 
 
+def _sources_of(run: Trained) -> dict[str, float]:
+    """The weights of the sources that the run was made on."""
+    data = run.recipe.data
+    return mix_of(data.mix, data.folder, data.sets).sources
+
+
 def _data_table(runs: Sequence[Trained], sources: Mapping[str, Mapping[str, str]]) -> list[str]:
-    named = sorted({source for run in runs for source in run.recipe.data.mix.sources})
+    mixes = [_sources_of(run) for run in runs]
+    named = sorted({source for mix in mixes for source in mix})
     unknown = [source for source in named if source not in sources]
     if unknown:
         raise TrainingError(
@@ -168,8 +176,7 @@ def _data_table(runs: Sequence[Trained], sources: Mapping[str, Mapping[str, str]
     ]
     for source in named:
         shares = []
-        for run in runs:
-            weights = run.recipe.data.mix.sources
+        for weights in mixes:
             share = weights.get(source, 0.0) / max(math.fsum(weights.values()), 1e-9)
             shares.append(f'{100 * share:.1f} %')
         entry = sources[source]

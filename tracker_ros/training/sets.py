@@ -8,6 +8,7 @@ told, with file and line.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tracker_ros.training.pictures import (
     Subject,
     read_collection,
 )
+from tracker_ros.training.samples import Mix
 from tracker_ros.training.tracks import Columns, backgrounds_of, kept, stamp_of, subjects_of
 
 _TOLD_PROBLEMS = 5
@@ -71,21 +73,20 @@ def read_sources(
     return collection
 
 
-def weights_of(
-    sources: dict[str, float], folder: str, sets: Sequence[SetSource]
-) -> dict[str, float]:
-    """The weight of every source, for `Mix.sources`: those of the folder, and the sets' own.
+def mix_of(mix: Mix, folder: str, sets: Sequence[SetSource]) -> Mix:
+    """The mix with the sets' weights in it, beside those of the folder's sources.
 
     Raises DataError where both are there and the folder's sources have none.
     """
     if not sets:
-        return sources
-    if folder and not sources:
+        return mix
+    if folder and not mix.sources:
         raise DataError(
             f'data.sets and {folder} are both given: say in mix.sources which weights the sources '
             'of the folder have'
         )
-    return {**sources, **{entry.source: entry.weight for entry in sets}}
+    own = {entry.source: entry.weight for entry in sets}
+    return dataclasses.replace(mix, sources={**mix.sources, **own})
 
 
 def read_set(
