@@ -75,16 +75,22 @@ class DeformableRoiPool(nn.Module):
             nn.Linear(hidden, 2 * side * side),
         )
 
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """(B, C, cells, cells) and boxes (B, 4) x1, y1, x2, y2 in pixels: (B, C, side, side)."""
-        return self.pool(features, rois, self.offsets(self.pool(features, rois)))
+    def forward(self, features: Tensor, rois: Tensor, each: int = 1) -> Tensor:
+        """(B, C, cells, cells) and boxes (B, 4) x1, y1, x2, y2 in pixels: (B, C, side, side).
+
+        each: boxes of one image; there are B x each of them, those of an image side by side.
+        """
+        offsets = self.offsets(self.pool(features, rois, None, each))
+        return self.pool(features, rois, offsets, each)
 
     def offsets(self, pooled: Tensor) -> Tensor:
         """(B, C, side, side) of the first look to offsets (B, 2, side, side), x and y."""
         flat = pooled.reshape(-1, self.dim * self.side * self.side)
         return self.offset_fc(flat).reshape(-1, 2, self.side, self.side)
 
-    def pool(self, features: Tensor, rois: Tensor, offsets: Tensor | None = None) -> Tensor:
+    def pool(
+        self, features: Tensor, rois: Tensor, offsets: Tensor | None = None, each: int = 1
+    ) -> Tensor:
         """As `forward`, with these offsets or, without any, as a first look."""
         # Corners are taken to whole pixels, halves away from zero; the last pixel is inside.
         rois = rois.float()
@@ -106,16 +112,24 @@ class DeformableRoiPool(nn.Module):
             + samples * step[:, axis, None, None]
             for axis in (0, 1)
         )
-        return self._mean(features, x, y)
+        return self._mean(features, x, y, each)
 
-    def _mean(self, features: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Mean over the samples at all pairs of x and y (B, bins, 4) that lie in the features."""
+    def _mean(self, features: Tensor, x: Tensor, y: Tensor, each: int) -> Tensor:
+        """Mean over the samples at all pairs of x and y that lie in the features.
+
+        x, y: (B x each, bins, 4).
+        """
         bins, count = self.side * self.side, self.SAMPLES
-        x = x[:, :, None, :].expand(-1, bins, count, count).reshape(-1, bins, count * count)
-        y = y[:, :, :, None].expand(-1, bins, count, count).reshape(-1, bins, count * count)
+        x = x[:, :, None, :].expand(-1, bins, count, count)
+        y = y[:, :, :, None].expand(-1, bins, count, count)
+        # All the bins of an image are sampled at once.
+        x = x.reshape(-1, each * bins, count * count)
+        y = y.reshape(-1, each * bins, count * count)
         last = self.cells - 1
         inside = (x >= -0.5) & (x <= last + 0.5) & (y >= -0.5) & (y <= last + 0.5)
         kept = inside[:, None].to(features.dtype)
         values = sample(features, x.clamp(0, last), y.clamp(0, last))
         mean = (values * kept).sum(dim=-1) / kept.sum(dim=-1).clamp(min=1)
+        if each > 1:
+            mean = mean.reshape(-1, self.dim, each, bins).transpose(1, 2)
         return mean.reshape(-1, self.dim, self.side, self.side)

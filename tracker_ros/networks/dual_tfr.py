@@ -15,7 +15,7 @@ work, and how this compares, is in docs/dual_tfr.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -51,6 +51,9 @@ class Variant:
     """Width inside the heads."""
     has_context: bool = False
     """The spatio-temporal version: a token of the frame before stands beside the template's."""
+    search_px: int = SEARCH_PX
+    template_px: int = TEMPLATE_PX
+    """Other sizes are for tests; both must be multiples of 112."""
 
     @property
     def width(self) -> int:
@@ -145,8 +148,7 @@ class DualTfr(nn.Module):
         super().__init__()
         self.variant = variant
         width, ratio = variant.width, variant.mlp_ratio
-        heads = [(variant.dim << stage) // HEAD_DEPTH for stage in range(3)]
-        self.lab = Swin(variant.dim, variant.local_depths, heads, (SEARCH_PX, TEMPLATE_PX))
+        self.lab = local_blocks(variant, (variant.search_px, variant.template_px))
         # Ours: Swin has a norm behind its last stage, which here is the third.
         self.lab_norm = nn.LayerNorm(width)
         self.gab = nn.ModuleList(Block(width, ratio) for _ in range(variant.global_depth))
@@ -159,8 +161,8 @@ class DualTfr(nn.Module):
         # two images of different size has no counterpart in the paper.
         self.search_positions: Tensor
         self.template_positions: Tensor
-        for name, side in (('search', SEARCH_GRID), ('template', TEMPLATE_GRID)):
-            positions = sine_positions(side, width)
+        for name, side_px in (('search', variant.search_px), ('template', variant.template_px)):
+            positions = sine_positions(side_px // STRIDE_PX, width)
             self.register_buffer(f'{name}_positions', positions, persistent=False)
         if variant.has_context:
             # Ours: what a token of no place has in place of a position.
@@ -169,7 +171,7 @@ class DualTfr(nn.Module):
     def template(self, image: Tensor) -> Template:
         """All that depends on the template (B, 3, 112, 112) alone."""
         positions = self.template_positions
-        tokens = self._alone(image, TEMPLATE_PX, positions)
+        tokens = self._alone(image, self.variant.template_px, positions)
         return Template(tokens, *self._crosses()[0].project(tokens, positions))
 
     def first_context(self, template: Template) -> Tensor:
@@ -182,7 +184,7 @@ class DualTfr(nn.Module):
 
         context: that of the output of the frame before, for the spatio-temporal version.
         """
-        searched = self._alone(image, SEARCH_PX, self.search_positions)
+        searched = self._alone(image, self.variant.search_px, self.search_positions)
         # Ours: the search branch before it meets the template, where its tokens are of the same
         # kind as those that the context joins, and depend on nothing but this frame.
         next_context = searched.mean(dim=1, keepdim=True)
@@ -197,7 +199,7 @@ class DualTfr(nn.Module):
             return self.search(search, known)
         if previous is None:
             return self.search(search, known, self.first_context(known))
-        tokens = self._alone(previous, SEARCH_PX, self.search_positions)
+        tokens = self._alone(previous, self.variant.search_px, self.search_positions)
         return self.search(search, known, tokens.mean(dim=1, keepdim=True))
 
     def _alone(self, image: Tensor, side_px: int, positions: Tensor) -> Tensor:
@@ -238,6 +240,31 @@ class DualTfr(nn.Module):
 
     def _crosses(self) -> list[Block]:
         return cast('list[Block]', list(self.cab))
+
+
+class LocalClassifier(nn.Module):
+    """The local blocks alone, saying of which class an image is: how they are trained first.
+
+    Its tensors have the names that they have in `DualTfr`, but for those of `head`.
+    """
+
+    def __init__(self, variant: Variant, classes: int) -> None:
+        super().__init__()
+        self.search_px = variant.search_px
+        self.lab = local_blocks(variant, (variant.search_px,))
+        self.lab_norm = nn.LayerNorm(variant.width)
+        self.head = nn.Linear(variant.width, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, 224, 224) as those of the tracker to logits (B, classes)."""
+        # Ours, as in Swin: the mean over all tokens says it.
+        return self.head(self.lab_norm(self.lab(image, self.search_px)).mean(dim=1))
+
+
+def local_blocks(variant: Variant, images_px: Sequence[int]) -> Swin:
+    """The local attention blocks, for images of these sides."""
+    heads = [(variant.dim << stage) // HEAD_DEPTH for stage in range(3)]
+    return Swin(variant.dim, variant.local_depths, heads, images_px)
 
 
 def variant_of(shapes: Mapping[str, tuple[int, ...]]) -> Variant:

@@ -8,13 +8,22 @@ all three have a stride of 8. Convolutions that reduce do so without padding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-CHANNELS = (64, 256, 512, 1024, 2048)
-"""Of the five stages' features."""
+WIDTHS = (64, 128, 256, 512)
+"""Of the four stages of blocks; each gives four times as many channels."""
+BLOCKS = (3, 4, 6, 3)
+
+
+def cells_of(image_px: int) -> tuple[int, int, int]:
+    """Sides of the features of an image: of the first stage, the second, and all deeper ones."""
+    first = (image_px - 7) // 2 + 1
+    second = (first - 1) // 2 + 1
+    return first, second, (second - 3) // 2 + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +74,16 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """Images (B, 3, S, S) to the features of all stages."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS) -> None:
+        """Other numbers than those of ResNet-50 are for tests."""
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(64, 64, blocks=3)
-        self.layer2 = _stage(256, 128, blocks=4, stride=2)
-        self.layer3 = _stage(512, 256, blocks=6, dilation=2)
-        self.layer4 = _stage(1024, 512, blocks=3, dilation=4)
+        self.layer1 = _stage(widths[0], widths[0], blocks[0])
+        self.layer2 = _stage(4 * widths[0], widths[1], blocks[1], stride=2)
+        self.layer3 = _stage(4 * widths[1], widths[2], blocks[2], dilation=2)
+        self.layer4 = _stage(4 * widths[2], widths[3], blocks[3], dilation=4)
 
     def forward(self, image: Tensor) -> Features:
         conv1 = torch.relu(self.bn1(self.conv1(image)))

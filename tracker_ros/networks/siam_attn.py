@@ -23,15 +23,56 @@ from torch.nn import functional
 
 from tracker_ros.networks.deformable import DeformableConv, DeformableRoiPool
 from tracker_ros.networks.region_proposals import LEVELS, DepthwiseXCorr, MultiRPN
-from tracker_ros.networks.resnet import CHANNELS, Features, ResNet50
+from tracker_ros.networks.resnet import BLOCKS, WIDTHS, Features, ResNet50, cells_of
 from tracker_ros.networks.siamese import AdjustNeck
 
 TEMPLATE_PX, SEARCH_PX = 127, 255
 DIM = 256
+STRIDE_PX = 8
 TEMPLATE_CELLS, SEARCH_CELLS = 7, 31
-# The sides of the features that box and mask are refined from. The paper has 64 for the mask.
-BOX_CELLS, MASK_CELLS = 25, 63
+"""The middle of the template's features, and those of the search region."""
 MASK_PX = 64
+_LOST_CELLS = 6
+"""By which a correlation with the template's features is smaller than those of the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Sizes of the parts. The defaults are the published network's; others are for tests.
+
+    dim: channels behind the neck. widths, blocks: of the backbone's stages. offset_hidden,
+    box_hidden: width of the linear layers that find offsets and the box's correction.
+    """
+
+    dim: int = DIM
+    widths: tuple[int, int, int, int] = WIDTHS
+    blocks: tuple[int, int, int, int] = BLOCKS
+    template_px: int = TEMPLATE_PX
+    search_px: int = SEARCH_PX
+    offset_hidden: int = 1024
+    box_hidden: int = 512
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the five stages' features."""
+        return (self.widths[0], *(4 * width for width in self.widths))
+
+    @property
+    def search_cells(self) -> int:
+        return cells_of(self.search_px)[2]
+
+    @property
+    def box_cells(self) -> int:
+        """Side of the maps of anchors, and of the features that the box is refined from."""
+        return self.search_cells - _LOST_CELLS
+
+    @property
+    def mask_cells(self) -> int:
+        """Side of the features that the mask is made from: 63, where the paper has 64."""
+        return cells_of(self.search_px)[1]
+
+
+VARIANTS = {'resnet50': Variant()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +156,9 @@ class ChannelUse(nn.Module):
 class FeatureEnhance(nn.Module):
     """Deformable Siamese attention (section 3.2), the same weights for both branches."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, search_cells: int = SEARCH_CELLS) -> None:
         super().__init__()
+        self.search_cells = search_cells
         self.pams = nn.ModuleList(SpatialAttention(dim) for _ in range(LEVELS))
         self.cam_uses = nn.ModuleList(ChannelUse() for _ in range(LEVELS))
         self.deform_convs = nn.ModuleList(DeformableConv(dim) for _ in range(LEVELS))
@@ -145,7 +187,7 @@ class FeatureEnhance(nn.Module):
             kernel = template.own[:, place] + use(template.features[:, place], channels)
             search = own + use(search, template.channels[:, place])
             templates.append(deform(kernel, TEMPLATE_CELLS))
-            searches.append(deform(search, SEARCH_CELLS))
+            searches.append(deform(search, self.search_cells))
         return templates, searches
 
 
@@ -164,10 +206,11 @@ class ConvNorm(nn.Module):
 class FeatureFusion(nn.Module):
     """Features for the refinement, from several stages (section 3.3)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
+        dim, self.mask_cells = variant.dim, variant.mask_cells
         self.lateral_convs = nn.ModuleList(
-            ConvNorm(channels, dim) for channels in (*CHANNELS[:2], *[dim] * LEVELS)
+            ConvNorm(channels, dim) for channels in (*variant.channels[:2], *[dim] * LEVELS)
         )
         self.xcorr = nn.ModuleList(DepthwiseXCorr(dim, dim) for _ in range(LEVELS))
         self.convs = nn.ModuleList(ConvNorm(dim, dim) for _ in range(LEVELS))
@@ -185,57 +228,75 @@ class FeatureFusion(nn.Module):
     def mask(self, conv1: Tensor, layer1: Tensor, enhanced: Tensor) -> Tensor:
         """The search region's own features, shallow ones for their detail: (B, C, 63, 63)."""
         conv1_lateral, layer1_lateral, *laterals = cast('list[ConvNorm]', [*self.lateral_convs])
-        total = conv1_lateral(_resized(conv1)) + layer1_lateral(layer1)
+        total = conv1_lateral(self._resized(conv1)) + layer1_lateral(layer1)
         for place, lateral in enumerate(laterals):
             # The code resizes before the convolution; after it is the same for a quarter.
             small = lateral.BN256(lateral.conv(enhanced[:, place]))
-            total = total + torch.relu(_resized(small))
+            total = total + torch.relu(self._resized(small))
         return total
+
+    def _resized(self, features: Tensor) -> Tensor:
+        """(B, C, S, S) to (B, C, 63, 63)."""
+        return functional.interpolate(
+            features,
+            size=(self.mask_cells, self.mask_cells),
+            mode='bilinear',
+            align_corners=True,
+        )
 
 
 class BoxHead(nn.Module):
     """The proposal's correction (tx, ty, tw, th), normalised (section 3.3)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.roi_pool_b = DeformableRoiPool(dim, 4, BOX_CELLS, SEARCH_PX)
-        self.tail_det = nn.Sequential(
-            nn.Linear(dim * 16, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()
+        dim, hidden = variant.dim, variant.box_hidden
+        self.roi_pool_b = DeformableRoiPool(
+            dim, 4, variant.box_cells, variant.search_px, variant.offset_hidden
         )
-        self.tail_det_box = nn.Linear(512, 4)
+        self.tail_det = nn.Sequential(
+            nn.Linear(dim * 16, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.tail_det_box = nn.Linear(hidden, 4)
 
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        pooled = self.roi_pool_b(features, rois)
+    def forward(self, features: Tensor, rois: Tensor, each: int = 1) -> Tensor:
+        """`each`: as for `DeformableRoiPool`."""
+        pooled = self.roi_pool_b(features, rois, each)
         return self.tail_det_box(self.tail_det(pooled.flatten(1)))
 
 
 class MaskHead(nn.Module):
     """The target's shape within a box (section 3.3): logits (B, 1, 64, 64)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
-        self.roi_pool_m = DeformableRoiPool(dim, MASK_PX // 4, MASK_CELLS, SEARCH_PX)
+        dim = variant.dim
+        self.roi_pool_m = DeformableRoiPool(
+            dim, MASK_PX // 4, variant.mask_cells, variant.search_px, variant.offset_hidden
+        )
         self.convs = nn.Sequential(*[ConvNorm(dim, dim, kernel=3) for _ in range(4)])
         self.upsample = nn.ConvTranspose2d(dim, dim, 4, stride=4)
         self.conv_logits = nn.Conv2d(dim, 1, 1)
 
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        found = self.convs(self.roi_pool_m(features, rois))
+    def forward(self, features: Tensor, rois: Tensor, each: int = 1) -> Tensor:
+        """`each`: as for `DeformableRoiPool`."""
+        found = self.convs(self.roi_pool_m(features, rois, each))
         return self.conv_logits(torch.relu(self.upsample(found)))
 
 
 class SiamAttn(nn.Module):
     """The whole tracker. Images are BGR, 0 to 255, not normalised. Boxes are x1, y1, x2, y2."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant = VARIANTS['resnet50']) -> None:
         super().__init__()
-        self.backbone = ResNet50()
-        self.neck = AdjustNeck(CHANNELS[-LEVELS:], DIM)
-        self.feature_enhance = FeatureEnhance(DIM)
-        self.rpn_head = MultiRPN(DIM)
-        self.feature_fusion = FeatureFusion(DIM)
-        self.bbox_head = BoxHead(DIM)
-        self.mask_head = MaskHead(DIM)
+        self.variant = variant
+        self.backbone = ResNet50(variant.widths, variant.blocks)
+        self.neck = AdjustNeck(variant.channels[-LEVELS:], variant.dim)
+        self.feature_enhance = FeatureEnhance(variant.dim, variant.search_cells)
+        self.rpn_head = MultiRPN(variant.dim)
+        self.feature_fusion = FeatureFusion(variant)
+        self.bbox_head = BoxHead(variant)
+        self.mask_head = MaskHead(variant)
 
     def template(self, image: Tensor) -> Template:
         """All that depends on the template (B, 3, 127, 127) alone."""
@@ -256,13 +317,18 @@ class SiamAttn(nn.Module):
             torch.stack(searches, dim=1),
         )
 
-    def refine(self, box_features: Tensor, rois: Tensor) -> Tensor:
-        """The correction (B, 4) of one box (B, 4) in each search region, in its pixels."""
-        return self.bbox_head(box_features, rois)
+    def refine(self, box_features: Tensor, rois: Tensor, each: int = 1) -> Tensor:
+        """The correction (B, 4) of one box (B, 4) in each search region, in its pixels.
 
-    def mask(self, conv1: Tensor, layer1: Tensor, enhanced: Tensor, rois: Tensor) -> Tensor:
-        """Mask logits (B, 1, 64, 64) over one box (B, 4) in each search region."""
-        return self.mask_head(self.feature_fusion.mask(conv1, layer1, enhanced), rois)
+        each: boxes of one search region, side by side: there are B x each boxes and corrections.
+        """
+        return self.bbox_head(box_features, rois, each)
+
+    def mask(
+        self, conv1: Tensor, layer1: Tensor, enhanced: Tensor, rois: Tensor, each: int = 1
+    ) -> Tensor:
+        """Mask logits (B, 1, 64, 64) over one box (B, 4) in each search region; or over `each`."""
+        return self.mask_head(self.feature_fusion.mask(conv1, layer1, enhanced), rois, each)
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -272,10 +338,3 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise ValueError(
             f'this is no SiamAttn checkpoint: the tensor {probe!r} is missing or has another shape'
         )
-
-
-def _resized(features: Tensor) -> Tensor:
-    """(B, C, S, S) to (B, C, 63, 63)."""
-    return functional.interpolate(
-        features, size=(MASK_CELLS, MASK_CELLS), mode='bilinear', align_corners=True
-    )

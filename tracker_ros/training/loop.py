@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from tracker_ros import __version__
-from tracker_ros.training.batches import Batch, collate
+from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError, load, save
 from tracker_ros.training.families import Family, family_of, weights_in
 from tracker_ros.training.processes import Processes, joined
@@ -46,7 +46,7 @@ _REQUESTS = (signal.SIGTERM, signal.SIGINT)
 class Samples(Protocol):
     """Makes the sample of a number."""
 
-    def __call__(self, number: int) -> Sample: ...
+    def __call__(self, number: int, /) -> Sample: ...
 
 
 class Run:
@@ -266,6 +266,7 @@ def _go(
         run.progress.decay_from = run.progress.samples
         run.progress.decay_samples = decay_samples
     recipe = run.recipe
+    samples = samples or run.family.samples()
     if samples is None:
         data = recipe.data
         tell = _tell if run.processes.is_first else lambda _line: None
@@ -379,9 +380,10 @@ class _Session:
         dtype = torch.bfloat16 if recipe.precision == 'bf16' else torch.float32
         own = [self._processes.own(number, size) for number in range(first, end, size)]
         if recipe.data.workers:
-            yield from _loaded(self._samples, own, recipe, dtype)
+            yield from _loaded(self._samples, own, self._run.family, dtype)
         for numbers in own:
-            yield collate([self._samples(number) for number in numbers], dtype)
+            made = [self._samples(number) for number in numbers]
+            yield self._run.family.collate(made, dtype)
 
     def _after_step(self, end: int) -> None:
         progress, recipe = self._run.progress, self._run.recipe
@@ -462,14 +464,14 @@ class _Numbered(torch.utils.data.Dataset[Sample]):
 
 
 def _loaded(
-    samples: Samples, numbers: Sequence[range], recipe: Recipe, dtype: torch.dtype
+    samples: Samples, numbers: Sequence[range], family: Family, dtype: torch.dtype
 ) -> Iterator[Batch]:
     """Batches of these numbers, made by processes of their own."""
     loader = torch.utils.data.DataLoader(
         _Numbered(samples),
         batch_sampler=[list(each) for each in numbers],
-        num_workers=recipe.data.workers,
-        collate_fn=lambda each: collate(each, dtype),
+        num_workers=family.recipe.data.workers,
+        collate_fn=lambda each: family.collate(each, dtype),
         worker_init_fn=lambda _: cv2.setNumThreads(1),
     )
     yield from loader

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tracker_ros.training.batches import Batch
+from tracker_ros.training.batches import Batch, collate
 from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.losses import mean_over as mean_over
 from tracker_ros.training.progress import Progress, rate_at
@@ -78,6 +78,17 @@ class Family(ABC):
         Raises TrainingError where it is not there.
         """
         return
+
+    def samples(self) -> Callable[[int], Any] | None:
+        """What is trained on, by number; None for the crops that the recipe's `data` make.
+
+        Raises DataError.
+        """
+        return None
+
+    def collate(self, samples: list[Any], dtype: torch.dtype) -> Any:
+        """A batch of samples, its pixels as `dtype`; as `Batch`, with `search` and `to`."""
+        return collate(samples, dtype)
 
     @abstractmethod
     def loss(

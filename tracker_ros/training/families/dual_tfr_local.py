@@ -1,0 +1,97 @@
+# Copyright 2026 the tracker_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The first step of DualTFR's training: its local blocks classify images (section 4.1).
+
+As Swin Transformer is trained on ImageNet-1K, of whose stages the local blocks are the first
+three. The recipe's `data.folder` holds a folder of images for each class. What comes out is for
+`--begin-with` of a recipe of the family `dual_tfr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tracker_ros.networks.dual_tfr import VARIANTS, LocalClassifier
+from tracker_ros.networks.swin import SwinBlock
+from tracker_ros.training.classes import Changes, ClassBatch, ClassFolder, collate_classes
+from tracker_ros.training.families import Family, checked_variant
+from tracker_ros.training.families.dual_tfr import normalised
+from tracker_ros.training.pictures import DataError
+from tracker_ros.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Options:
+    """The recipe's `options`."""
+
+    classes: int = 1000
+    smoothing: float = 0.1
+    """What the other classes share of a label."""
+    changes: Changes = field(default_factory=Changes)
+
+
+class Training(Family):
+    options_kind = Options
+
+    def network(self) -> LocalClassifier:
+        variant = checked_variant(self.recipe, VARIANTS)
+        network = LocalClassifier(variant, self.options.classes)
+        network.apply(_narrow)
+        return network
+
+    def samples(self) -> ClassFolder:
+        """Raises DataError where the folder's classes are not as many as the recipe says."""
+        recipe, options = self.recipe, self.options
+        side_px = checked_variant(recipe, VARIANTS).search_px
+        folder = ClassFolder(Path(recipe.data.folder), side_px, options.changes, recipe.seed)
+        if len(folder.classes) != options.classes:
+            raise DataError(
+                f'{recipe.data.folder} holds {len(folder.classes)} classes, the recipe says '
+                f'{options.classes}: put it right in options.classes'
+            )
+        return folder
+
+    def collate(self, samples: list[Any], dtype: torch.dtype) -> ClassBatch:
+        return collate_classes(samples, dtype)
+
+    def checkpointed(self, network: LocalClassifier) -> Iterable[tuple[nn.Module, str]]:
+        """All blocks."""
+        return [(part, 'forward') for part in network.modules() if isinstance(part, SwinBlock)]
+
+    def loss(
+        self, network: LocalClassifier, batch: Any, progress: Progress
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy with smoothed labels, of both classes where two images are mixed.
+
+        batch: a `ClassBatch`.
+        """
+        with self.autocast(batch.search.device):
+            logits = network(normalised(batch.search))
+        logits = logits.float()
+        both = torch.stack(
+            [
+                functional.cross_entropy(
+                    logits, own, reduction='none', label_smoothing=self.options.smoothing
+                )
+                for own in batch.classes.unbind(dim=1)
+            ],
+            dim=1,
+        )
+        loss = (both * batch.shares).sum(dim=1).mean()
+        hit = logits.argmax(dim=1) == batch.classes[:, 0]
+        return loss, {'accuracy': hit.float().mean()}
+
+
+def _narrow(part: nn.Module) -> None:
+    """The initial weights of Swin Transformer."""
+    if isinstance(part, nn.Linear):
+        nn.init.trunc_normal_(part.weight, std=0.02)
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
