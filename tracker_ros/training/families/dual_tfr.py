@@ -141,6 +141,8 @@ class Training(Family):
 
 def normalised(images: Tensor) -> Tensor:
     """BGR (B, 3, S, S) in 0..255 to RGB, by ImageNet's mean and deviation."""
+    # In 16 bits neighbouring levels would become one.
+    images = images.float()
     mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
     return (images.flip(1) / 255 - mean) / std
 
