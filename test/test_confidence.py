@@ -24,8 +24,8 @@ from tracker_ros.tracking.confidence import (
     remark_on,
 )
 
-GOOD = Evidence(0.9, 0.8, 1.0, 1.0, 0.9, 0.95, 0.9, 1.0, 1.0, 1.0)
-FITTED = Calibration(-8.0, dict.fromkeys(FEATURES, 2.0))
+GOOD = Evidence(0.9, 0.8, 1.0, 1.0, 1.0, 1.0, 0.9, 0.95, 0.9, 1.0, 1.0, 1.0)
+FITTED = Calibration(-12.0, dict.fromkeys(FEATURES, 2.0))
 AWAY = Box(10.0, 150.0, 60.0, 40.0)
 
 
@@ -109,7 +109,7 @@ def test_the_target_itself_has_all_for_it() -> None:
     judge = Judge(FITTED)
     judge.start(scene(), BOX)
     evidence = judge.judge(scene(), Estimate(BOX, 0.8), distance=0.0).evidence
-    assert evidence == pytest.approx((0.8, 0.8, *[1.0] * 8), abs=1e-5)
+    assert evidence == pytest.approx((0.8, 0.8, *[1.0] * 10), abs=1e-5)
 
 
 def test_something_else_has_less() -> None:
@@ -217,6 +217,22 @@ def test_a_rival_speaks_against_a_box() -> None:
     rivalled = judge.judge(scene(), Estimate(BOX, 0.8, rival=0.9))
     assert rivalled.evidence.single == pytest.approx(0.1)
     assert rivalled.probability < alone.probability
+
+
+@pytest.mark.parametrize('name', ['focus', 'quality'])
+def test_what_the_model_says_of_its_own_box_counts(name: str) -> None:
+    judge = Judge(FITTED)
+    judge.start(scene(), BOX)
+    good, poor = (judge.judge(scene(), Estimate(BOX, 0.8, **{name: part})) for part in (0.9, 0.2))
+    assert getattr(poor.evidence, name) == 0.2
+    assert poor.probability < good.probability
+
+
+def test_an_answer_that_is_no_numbers_has_nothing_that_speaks_for_it() -> None:
+    judge = Judge(FITTED)
+    judge.start(scene(), BOX)
+    evidence = judge.judge(scene(), Estimate.none(BOX)).evidence
+    assert (evidence.score, evidence.single, evidence.focus, evidence.quality) == (0, 0, 0, 0)
 
 
 def test_the_part_outside_the_image_is_told() -> None:

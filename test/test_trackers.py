@@ -13,6 +13,7 @@ from tracker_ros.geometry import Box
 from tracker_ros.runtime.engine import Engine, EngineError
 from tracker_ros.runtime.package import PackageError
 from tracker_ros.trackers import FAMILIES, TrackerError, create, follow_together
+from tracker_ros.trackers.contract import _peaks
 
 NETWORKS = sorted(set(FAMILIES) - {'csrt'})
 
@@ -318,3 +319,19 @@ def test_what_a_family_needs_of_its_manifest_is_named(tmp_path, family):
     write_manifest(folder, {**whole, 'inputs': {**whole['inputs'], 'search_px': 'large'}})
     with pytest.raises((PackageError, EngineError), match=rf'{folder}.*large'):
         create(str(folder), 'onnxruntime', 1)
+
+
+def test_a_map_tells_of_a_second_peak_and_of_what_is_elsewhere():
+    response = np.zeros((24, 24))
+    response[10:13, 10:13] = 0.8
+    assert _peaks(response) == (0.0, pytest.approx(1.0))
+    response[2, 20] = 0.4
+    second, focus = _peaks(response)
+    assert second == pytest.approx(0.5)
+    assert focus == pytest.approx(7.2 / 7.6)
+    assert _peaks(np.ones((24, 24))) == (1.0, pytest.approx(16 / 576))
+
+
+@pytest.mark.parametrize('value', [0.0, -1.0, np.nan, np.inf])
+def test_a_map_without_a_peak_says_that_nothing_is_there(value):
+    assert _peaks(np.full((16, 16), value)) == (0.0, 0.0)

@@ -34,7 +34,9 @@ class Estimate:
     mask: (H, W) uint8, 255 for pixels of the target; outline: the smallest box around it, at any
     angle. Both only from a tracker that `gives_mask`, and is told that they are wanted.
     rival: the model's highest response away from the box, in parts of that at the box, in [0, 1];
-    0 from a tracker that gives no map of it.
+    0 from a tracker that gives no map of it. focus: the part of all its response that is at the
+    box; 1 from such a tracker. quality: what the model itself expects of its box's overlap with
+    the true one, in [0, 1]; 1 from a model that expects nothing.
     """
 
     box: Box
@@ -42,6 +44,13 @@ class Estimate:
     mask: Image | None = field(default=None, compare=False, repr=False)
     outline: RotatedBox | None = None
     rival: float = field(default=0.0, compare=False)
+    focus: float = field(default=1.0, compare=False)
+    quality: float = field(default=1.0, compare=False)
+
+    @classmethod
+    def none(cls, box: Box) -> Estimate:
+        """Of a model that gave no numbers: `box` stands in, and nothing speaks for it."""
+        return cls(box, 0.0, rival=1.0, focus=0.0, quality=0.0)
 
 
 class Tracker(ABC):
@@ -257,13 +266,14 @@ class NetworkTracker(Tracker):
             self.insight = self._insight_of(crop, side, outputs) if self.keeps_insight else None
         # A network fed with anything may answer with anything; the state must survive it.
         if not (estimate.box.is_finite() and math.isfinite(estimate.score)):
-            return Estimate(self._box, 0.0)
+            return Estimate.none(self._box)
         height, width = image.shape[:2]
         held = self._held(estimate.box, width, height)
         # Arithmetic with numbers of numpy's takes several times as long.
         box = Box(float(held.x), float(held.y), float(held.w), float(held.h))
-        rival = 0.0 if found is None else _rival(found[0])
-        return Estimate(box, min(max(estimate.score, 0.0), 1.0), rival=rival)
+        rival, focus = (0.0, 1.0) if found is None else _peaks(found[0])
+        score, quality = _share(estimate.score), _share(estimate.quality)
+        return Estimate(box, score, rival=rival, focus=focus, quality=quality)
 
     def _insight_of(self, crop: Image, side: int, outputs: Tensors) -> Insight:
         window = Box.from_center(self._box.cx, self._box.cy, side, side)
@@ -317,19 +327,26 @@ class NetworkTracker(Tracker):
         """
 
 
-def _rival(response: NDArray[np.float64]) -> float:
-    """The second peak of a map (rows, columns), in parts of the first."""
+def _peaks(response: NDArray[np.float64]) -> tuple[float, float]:
+    """Of a map (rows, columns): the second peak in parts of the first, and what is at the first
+    in parts of all.
+    """
     rows, columns = response.shape
     row, column = divmod(int(response.argmax()), columns)
-    first = float(response[row, column])
-    if not 0.0 < first < math.inf:
-        return 0.0
+    first, everything = float(response[row, column]), float(response.sum())
+    if not (0.0 < first < math.inf and 0.0 < everything < math.inf):
+        return 0.0, 0.0
     # A peak is about as wide as the target, and that a quarter of what the network sees.
     down, across = max(1, rows // 8), max(1, columns // 8)
     above, left = max(0, row - down), max(0, column - across)
     others = response.copy()
     others[above : row + down + 1, left : column + across + 1] = 0.0
-    return min(max(float(others.max()) / first, 0.0), 1.0)
+    return _share(float(others.max()) / first), _share(1.0 - float(others.sum()) / everything)
+
+
+def _share(value: float) -> float:
+    """Held to [0, 1]; 0 for no number."""
+    return min(max(value, 0.0), 1.0) if value == value else 0.0
 
 
 def follow_together(trackers: Sequence[Tracker], image: Image) -> list[Estimate | Exception]:

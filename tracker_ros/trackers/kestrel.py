@@ -3,9 +3,10 @@
 """Kestrel, the trackers of this project.
 
 The network gives, for each cell of the search crop, the probability that the target's centre is
-there and the distances to the sides of its box; and how likely the target is in the crop at all,
-which is the score. Of nearly equal cells the middle ones are preferred, for a target moves little
-from frame to frame, and the box changes its size with a delay.
+there and the distances to the sides of its box; how likely the target is in the crop at all,
+which is the score; and what overlap with the true box it expects of its own. Of nearly equal
+cells the middle ones are preferred, for a target moves little from frame to frame, and the box
+changes its size with a delay.
 
 A network with two templates is shown a second one, of later: the best-scored of an interval.
 """
@@ -101,7 +102,8 @@ class Kestrel(StarkTracker):
             before.w + pace * (found.w - before.w),
             before.h + pace * (found.h - before.h),
         )
-        return Estimate(box, float(outputs['presence'][0]))
+        quality = float(outputs['quality'][0]) if 'quality' in outputs else 1.0
+        return Estimate(box, float(outputs['presence'][0]), quality=quality)
 
     def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
         """The probabilities of the cells, the best at the score."""

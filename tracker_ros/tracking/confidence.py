@@ -53,6 +53,8 @@ class Evidence(NamedTuple):
     level: the same against what is usual for this target, 1 for no less.
     single: how far the response of the model elsewhere is below that for the box; 1 where it
     gives no map of its response.
+    focus: the part of that response that is at the box; 1 where there is no map.
+    quality: the overlap with the true box that the model expects; 1 where it expects nothing.
     agreement: with where motion expects the box; 1 where nothing is expected.
     colour, pattern: likeness to the first template.
     origin: the mean of both, against what is usual for this target.
@@ -64,6 +66,8 @@ class Evidence(NamedTuple):
     recent: float
     level: float
     single: float
+    focus: float
+    quality: float
     agreement: float
     colour: float
     pattern: float
@@ -216,6 +220,8 @@ class Judge:
             recent=_logistic(recent),
             level=1.0 - min(max(usual_logit - logit, 0.0) / _LOWEST_LEVEL, 1.0),
             single=1.0 - estimate.rival,
+            focus=estimate.focus,
+            quality=estimate.quality,
             agreement=1.0 if distance is None else 1.0 / (1.0 + max(distance, 0.0)),
             colour=likeness.colour,
             pattern=likeness.pattern,

@@ -26,6 +26,9 @@ from tracker_ros.tracking.recovery import Candidate, Care, Needed, Search, shift
 _FAST_SIZES = 0.5
 # From frame to frame a side of a box changes at most by this factor.
 _MOST_GROWTH = 1.5
+# In doubt it stays within this factor of what it last was: a box that shrinks onto a detail, or
+# grows onto what hides the target, takes the search window along.
+_MOST_CHANGE = 1.6
 # Motion and box agree up to this distance; see Motion.distance.
 _NEAR = 2.0
 # What is found where the target cannot have come to by itself may have so much of the doubt that
@@ -323,7 +326,9 @@ class Session:
         if self._can_search and confidence >= _DRIFTING * self.thresholds.lost:
             # It may only have changed: the tracker goes on, and the place where the target was
             # last is looked at besides.
-            self._newest = estimate.box
+            self._newest = _sized_as(estimate.box, self._trusted)
+            if self._newest is not estimate.box:
+                self.tracker.search_around(self._newest)
         else:
             # A doubtful answer must not lead the search away from where the target was.
             self.tracker.search_around(self._trusted)
@@ -469,7 +474,7 @@ class Session:
     def _plausible(self, image: Image, estimate: Estimate) -> Estimate:
         """The estimate with a box that a target can have: of numbers, inside, of steady size."""
         if not (estimate.box.is_finite() and math.isfinite(estimate.score)):
-            return Estimate(self._newest, 0.0)
+            return Estimate.none(self._newest)
         height, width = image.shape[:2]
         before, box = self._newest, estimate.box
         narrowest, lowest = before.w / _MOST_GROWTH, before.h / _MOST_GROWTH
@@ -565,6 +570,13 @@ def check_box(box: Box, width: int, height: int, smallest_px: float) -> Box:
             f'least {smallest_px:g} px on each side are needed',
         )
     return inside
+
+
+def _sized_as(box: Box, trusted: Box) -> Box:
+    """The box itself, or held to a size that a target in doubt may have taken on since."""
+    w = min(max(box.w, trusted.w / _MOST_CHANGE), trusted.w * _MOST_CHANGE)
+    h = min(max(box.h, trusted.h / _MOST_CHANGE), trusted.h * _MOST_CHANGE)
+    return box if w == box.w and h == box.h else Box.from_center(box.cx, box.cy, w, h)
 
 
 def _shown(box: Box) -> str:
