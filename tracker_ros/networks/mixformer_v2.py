@@ -120,6 +120,8 @@ class Block(nn.Module):
         self.attn = MixedAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, dim * mlp_ratio)
+        # Training puts in its place what weakens a block or leaves it out.
+        self.branch: nn.Module = nn.Identity()
 
     def templates(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Template tokens see each other only. Returns the tokens, their keys and values."""
@@ -142,8 +144,8 @@ class Block(nn.Module):
         return self._add(kept, seen)
 
     def _add(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        tokens = tokens + self.attn.proj(merge_heads(seen))
-        return tokens + self.mlp(self.norm2(tokens))
+        tokens = tokens + self.branch(self.attn.proj(merge_heads(seen)))
+        return tokens + self.branch(self.mlp(self.norm2(tokens)))
 
 
 class AsymmetricBackbone(nn.Module):

@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from tracker_ros import __version__
 from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError, load, save
-from tracker_ros.training.families import Family, family_of, weights_in
+from tracker_ros.training.families import Family, family_of, read_weights
 from tracker_ros.training.processes import Processes, joined
 from tracker_ros.training.progress import Progress, end_of
 from tracker_ros.training.recipe import Recipe, recipe_from
@@ -76,7 +76,7 @@ class Run:
 
     def begin_with(self, path: Path) -> None:
         """Take the averaged weights of another run, or weights of a family's own files."""
-        tensors = weights_in(load(path), path)
+        tensors = read_weights(path)
         try:
             self.family.begin_with(self.network, tensors)
         except (RuntimeError, KeyError, ValueError) as error:

@@ -8,6 +8,7 @@ lies at 0.5 / n.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -129,3 +130,32 @@ def overlap(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     hull = (high - low).prod(dim=-1).clamp(min=_SMALLEST)
     plain = common / union.clamp(min=_SMALLEST)
     return plain, plain - (hull - union) / hull
+
+
+def complete_overlap(found: Tensor, true: Tensor) -> Tensor:
+    """Complete IoU of corners (..., 4), in [-1, 1] (Zheng et al., AAAI 2020).
+
+    Beside the overlap it counts how far the centres are apart, by the diagonal of the hull, and
+    how unlike the shapes are, once the boxes overlap by half. Of a box whose right side lies left
+    of the left one, the sides are taken for one.
+    """
+    found = torch.cat([found[..., :2], torch.maximum(found[..., 2:], found[..., :2])], dim=-1)
+    plain = overlap(found, true)[0]
+    low = torch.minimum(found[..., :2], true[..., :2])
+    high = torch.maximum(found[..., 2:], true[..., 2:])
+    diagonal = (high - low).square().sum(dim=-1).clamp(min=_SMALLEST)
+    apart = (centred(found) - centred(true))[..., :2].square().sum(dim=-1)
+    angles = [
+        torch.atan(box[..., 2] / box[..., 3].clamp(min=1e-4))
+        for box in map(centred, (found, true))
+    ]
+    unlike = 4 / math.pi**2 * (angles[0] - angles[1]).square()
+    with torch.no_grad():
+        share = (plain > 0.5) * unlike / (1 - plain + unlike).clamp(min=_SMALLEST)
+    return (plain - apart / diagonal - share * unlike).clamp(-1, 1)
+
+
+def generalized_overlap(found: Tensor, true: Tensor) -> Tensor:
+    """GIoU of corners (..., 4); of a box turned inside out, the sides are taken for one."""
+    found = torch.cat([found[..., :2], torch.maximum(found[..., 2:], found[..., :2])], dim=-1)
+    return overlap(found, true)[1]

@@ -90,6 +90,8 @@ class Recipe:
     validation: Validation = field(default_factory=Validation)
     options: dict[str, Any] = field(default_factory=dict)
     """What only this family has; see its module in `families`."""
+    teacher: str = ''
+    """Weights of a network to learn from, for families that distil."""
     seed: int = 0
     precision: str = 'bf16'
     """fp32, bf16 or fp16: what networks compute with; weights are always fp32."""

@@ -20,8 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
+from tracker_ros.export.checkpoint import CheckpointError, read_checkpoint, tensors_of
 from tracker_ros.training.batches import Batch, collate
-from tracker_ros.training.checkpoints import TrainingError
+from tracker_ros.training.checkpoints import TrainingError, load
 from tracker_ros.training.losses import mean_over as mean_over
 from tracker_ros.training.progress import Progress, rate_at
 from tracker_ros.training.recipe import Recipe, RecipeError, made
@@ -30,7 +32,9 @@ FAMILIES: dict[str, str] = {
     'dual_tfr': 'tracker_ros.training.families.dual_tfr',
     'dual_tfr_local': 'tracker_ros.training.families.dual_tfr_local',
     'kestrel': 'tracker_ros.training.families.kestrel',
+    'mixformer_v2': 'tracker_ros.training.families.mixformer_v2',
     'siam_attn': 'tracker_ros.training.families.siam_attn',
+    'simtrack': 'tracker_ros.training.families.simtrack',
     'vlt': 'tracker_ros.training.families.vlt',
 }
 """The module of each family, loaded when a recipe names it."""
@@ -75,9 +79,13 @@ class Family(ABC):
     def prepare(self, device: torch.device) -> None:
         """Bring what a run needs beside its network, such as a teacher, before all else.
 
-        Raises TrainingError where it is not there.
+        Raises TrainingError where it is not there. Here there is none.
         """
-        return
+        if self.recipe.teacher:
+            raise TrainingError(
+                f'the family {self.recipe.family} learns from no teacher: leave it out, or train '
+                'by a recipe that distils'
+            )
 
     def samples(self) -> Callable[[int], Any] | None:
         """What is trained on, by number; None for the crops that the recipe's `data` make.
@@ -182,6 +190,45 @@ def checked_variant(recipe: Recipe, variants: Mapping[str, Any]) -> Any:
             f'there is no variant {recipe.variant!r}; known are {", ".join(variants)}'
         )
     return variants[recipe.variant]
+
+
+def check_crops(recipe: Recipe, template_px: int, search_px: int, templates: int) -> None:
+    """Raises TrainingError where the recipe's crops are not those that a network takes."""
+    crops = recipe.crops
+    made = crops.template_px, crops.search_px, crops.templates
+    if made != (template_px, search_px, templates):
+        raise TrainingError(
+            f'{recipe.family} {recipe.variant} takes {templates} template(s) of {template_px} px '
+            f'and search crops of {search_px} px, the recipe makes {made[2]} of {made[0]} and '
+            f'{made[1]}: put it right in crops'
+        )
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """BGR (..., 3, S, S) in 0..255 to RGB in float32, by ImageNet's mean and deviation."""
+    values = pixels.float().flip(-3) / 255
+    mean, deviation = (
+        values.new_tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (values - mean) / deviation
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file: of a run, a state dict, or a checkpoint of another project.
+
+    Nothing that such a file names is run. Raises TrainingError.
+    """
+    try:
+        return weights_in(load(path), path)
+    except TrainingError:
+        if not path.is_file():
+            raise
+    # Those of other projects may hold their own objects beside the weights.
+    try:
+        tensors = tensors_of(read_checkpoint(path))
+    except CheckpointError as error:
+        raise TrainingError(f'{path} is no checkpoint that can be read: {error}') from error
+    return {name: torch.from_numpy(value) for name, value in tensors.items()}
 
 
 def weights_in(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
