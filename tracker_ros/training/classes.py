@@ -28,14 +28,17 @@ _LARGEST_SIDE_PX = 16384
 
 @dataclass(frozen=True)
 class Changes:
-    """What is done to the images, as Swin Transformer's training has it (its section 4.1)."""
+    """What is done to the images, as in Swin Transformer's training (its appendix A2.1).
+
+    Without its RandAugment and random erasing.
+    """
 
     smallest_area: float = 0.08
     """Of a crop, in parts of the image."""
     mirror: float = 0.5
     light: float = 0.8
     """How likely exposure and colours are changed."""
-    mix: float = 0.5
+    mix: float = 1.0
     """How likely two images are laid over each other, or one into the other."""
     mix_alpha: float = 0.8
     """Of the beta distribution of the share, where they are laid over each other."""

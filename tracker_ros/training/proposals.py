@@ -43,17 +43,13 @@ class Sampling:
 
 def anchor_boxes(ratios: Sequence[float], cells: int, stride: int, scale: int) -> Tensor:
     """Anchors (N, 4) of a map of cells x cells; `ratios` of height to width."""
-    sizes = torch.from_numpy(anchor_sizes(list(ratios), stride, scale).astype(np.float32))
-    points = (torch.arange(cells, dtype=torch.float32) - cells // 2) * stride
-    y, x = torch.meshgrid(points, points, indexing='ij')
-    middles = torch.stack([x, y], dim=-1).flatten(0, 1)
-    return torch.cat(
-        [
-            middles.repeat(len(sizes), 1),
-            sizes[:, None].expand(-1, cells * cells, -1).flatten(0, 1),
-        ],
-        dim=1,
+    sizes = anchor_sizes(list(ratios), stride, scale)
+    points = (np.arange(cells) - cells // 2) * stride
+    middles = np.stack(np.meshgrid(points, points), axis=-1).reshape(-1, 2)
+    anchors = np.concatenate(
+        [np.tile(middles, (len(sizes), 1)), np.repeat(sizes, cells * cells, axis=0)], axis=1
     )
+    return torch.from_numpy(anchors.astype(np.float32))
 
 
 def overlaps(anchors: Tensor, boxes: Tensor) -> Tensor:
