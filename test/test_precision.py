@@ -459,6 +459,25 @@ def test_layers_that_sum_up_little_stay_in_float():
     assert [node.output[0] for node in chosen(model.graph)] == ['b']
 
 
+def test_layers_behind_a_concat_stay_in_float():
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 8, 8, 8] x) => (float[1, 4, 4, 4] y)
+        {
+            a = Conv (x, first)
+            b = Relu (a)
+            both = Concat <axis = 1> (a, b)
+            c = Conv (both, joined)
+            d = Conv (c, wide)
+            y = Conv (d, last)
+        }
+    """
+    model = parsed(
+        text, first=(8, 8, 3, 3), joined=(8, 16, 1, 1), wide=(8, 8, 2, 2), last=(4, 8, 2, 2)
+    )
+    assert [node.output[0] for node in chosen(model.graph)] == ['a', 'd']
+
+
 def test_a_graph_without_layers_stays_as_it_is():
     text = """
         <ir_version: 8, opset_import: ["" : 17]>
