@@ -8,6 +8,7 @@ Masks are (H, W) uint8. Points are x and y in continuous pixels, as boxes are: p
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -31,22 +32,31 @@ def filled(polygons: Iterable[NDArray[np.floating]], width: int, height: int) ->
     Holes by crossing count, as everywhere. COCO's own tool rounds the outline to fifths of a pixel
     first, and so differs in some pixels of the rim.
     """
-    mask = np.zeros((height, width), bool)
+    mask = np.zeros((height, width), np.uint8)
     for polygon in polygons:
-        x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
-        crossings = np.zeros((height, width + 1), np.int32)
-        for x1, y1, x2, y2 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-            if y1 == y2:
-                continue
-            # The rows whose middle is between the ends, one end counted and the other not.
-            first = max(0, int(np.ceil(min(y1, y2) - 0.5)))
-            last = min(height, int(np.ceil(max(y1, y2) - 0.5)))
-            rows = np.arange(first, last)
-            where = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1)
-            columns = np.clip(np.ceil(where - 0.5), 0, width).astype(np.int64)
-            crossings[rows, columns] += 1
-        mask |= (np.cumsum(crossings, axis=1)[:, :width] % 2).astype(bool)
-    return mask.astype(np.uint8)
+        points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        # All that is inside is within these columns and rows.
+        low = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0)), 0, (width, height)).astype(int)
+        part = mask[low[1] : high[1], low[0] : high[0]]
+        part |= _filled(points - low, part.shape[1], part.shape[0])
+    return mask
+
+
+def _filled(points: NDArray[np.float64], width: int, height: int) -> Mask:
+    """1 where an odd number of edges of a polygon (n, 2) is to the left of the pixel's centre."""
+    crossings = np.zeros((height, width + 1), np.uint8)
+    for (x1, y1), (x2, y2) in zip(
+        points.tolist(), np.roll(points, -1, axis=0).tolist(), strict=True
+    ):
+        if y1 == y2:
+            continue
+        # The rows whose middle is between the ends, one end counted and the other not.
+        first = max(0, math.ceil(min(y1, y2) - 0.5))
+        rows = np.arange(first, max(first, min(height, math.ceil(max(y1, y2) - 0.5))))
+        where = x1 + (rows + 0.5 - y1) * ((x2 - x1) / (y2 - y1))
+        crossings[rows, np.clip(np.ceil(where - 0.5), 0, width).astype(np.int64)] ^= 1
+    return np.bitwise_xor.accumulate(crossings, axis=1)[:, :width]
 
 
 def from_runs(runs: Sequence[int] | NDArray[np.integer], width: int, height: int) -> Mask:

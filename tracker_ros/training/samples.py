@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker_ros.geometry import Box, Image
+from tracker_ros.geometry import Box, Image, mean_colour
 from tracker_ros.training.light import Weather, coarsened, other_light, weathered
 from tracker_ros.training.pictures import (
     Appearance,
@@ -105,7 +105,7 @@ class Mix:
     inexact: float = 0.3
     """How likely the box of a template is a little off, as one drawn by hand."""
     filled: bool = True
-    """What is outside of a picture is mirrored or another picture, at times; or else black."""
+    """What is outside of a picture is mirrored or another picture, at times; or else plain."""
     unlabelled_alike: tuple[str, ...] = ()
     """Sources whose subjects of one label are often one and the same thing."""
 
@@ -185,21 +185,30 @@ class Sampler:
         self.weather, self.seed = weather, seed
         by_source: dict[str, list[Subject]] = defaultdict(list)
         by_label: dict[str, list[Subject]] = defaultdict(list)
+        masked: dict[str, list[tuple[Subject, int]]] = defaultdict(list)
         self._cutouts: list[Subject] = []
+        self._pictures: dict[Key, int] = {}
         for subject in collection.subjects:
             by_source[subject.source].append(subject)
+            first = subject.appearances[0]
+            if first.mask:
+                self._cutouts.append(subject)
             if subject.label and subject.source not in mix.unlabelled_alike:
                 by_label[subject.label].append(subject)
-            if subject.appearances[0].mask:
-                self._cutouts.append(subject)
+                if first.mask:
+                    number = self._pictures.setdefault(first.picture, len(self._pictures))
+                    masked[subject.label].append((subject, number))
         if mix.order not in ORDERS:
             raise DataError(f'mix.order {mix.order!r} is none of {", ".join(ORDERS)}')
         unknown = sorted(mix.sources.keys() - by_source.keys())
         if unknown:
             raise DataError(f'the recipe names sources that are not there: {", ".join(unknown)}')
         self._by_label = {label: own for label, own in by_label.items() if len(own) > 1}
-        self._pictures: dict[Key, int] = {}
-        self._alike = {label: self._alike_of(own) for label, own in self._by_label.items()}
+        self._alike = {
+            label: _Alike([each for each, _ in own], np.array([number for _, number in own]))
+            for label, own in masked.items()
+            if label in self._by_label
+        }
         self._sources = [by_source[name] for name in sorted(by_source)]
         weights = np.array(
             [
@@ -211,12 +220,6 @@ class Sampler:
         if weights.sum() <= 0:
             raise DataError('all sources have the weight 0')
         self._shares = weights / weights.sum()
-
-    def _alike_of(self, subjects: list[Subject]) -> _Alike:
-        own = [each for each in subjects if each.appearances[0].mask]
-        keys = (each.appearances[0].picture for each in own)
-        numbers = [self._pictures.setdefault(key, len(self._pictures)) for key in keys]
-        return _Alike(own, np.array(numbers, np.int64))
 
     def __call__(self, number: int) -> Sample:
         random = np.random.default_rng([self.seed, number])
@@ -499,11 +502,13 @@ class Sampler:
     ) -> Image:
         """A picture as it is placed; outside black, or mirrored, or another picture.
 
-        The pictures are small, and large targets would mostly be seen on black.
+        The pictures are small, and large targets would mostly be seen on black. In the PySOT
+        convention, where trackers see it so, it is the picture's mean colour.
         """
         height, width = picture.shape[:2]
         if not self.mix.filled:
-            return view(picture, placement, side)
+            fill = mean_colour(picture) if self.crops.context else (0, 0, 0)
+            return view(picture, placement, side, fill=fill)
         if box.area < 0.1 * height * width:
             mirrored = random.random() < 0.4
             border = cv2.BORDER_REFLECT_101 if mirrored else cv2.BORDER_CONSTANT
