@@ -3,7 +3,7 @@
 """What the annotations of a large set say, in columns, and kept for the next time.
 
 TrackingNet has 14 million boxes. As objects they would take gigabytes and, copied into each
-process that loads data, several times that; here a frame is 24 bytes, shared by all of them, and
+process that loads data, several times that; here a frame is 28 bytes, shared by all of them, and
 becomes an `Appearance` only when a sample is made of it.
 """
 
