@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker_ros.evaluation.charts import Series, scatter
+from tracker_ros.evaluation.charts import Mark, Series, curves, scatter
 from tracker_ros.evaluation.one_pass import Failure, Run
 from tracker_ros.evaluation.page import page
 from tracker_ros.evaluation.sequences import Sequence
-from tracker_ros.evaluation.worst import worst_frame
+from tracker_ros.evaluation.worst import worst_frame, worst_frames
 
 COUNT = 6
 NASTY = '<script>alert(1)</script>"\'&'
@@ -61,6 +61,33 @@ def test_every_link_leads_somewhere_in_the_page_and_nothing_is_loaded(tmp_path):
     assert not {'script', 'link', 'iframe', 'object'} & set(found.tags)
 
 
+def test_curves_have_the_names_of_their_lines_beside_them_best_first(tmp_path):
+    text = page('data', runs(tmp_path), [], about='on this <machine>')
+    success, precision = re.findall(r'<svg.*?</svg>', text)[:2]
+    for chart in (success, precision):
+        legend = re.findall(r'class="legend"><title>.*?</title>([\d.]+) (\w+)<', chart)
+        assert [name for _, name in legend] == ['good', 'bad']
+        assert legend == sorted(legend, reverse=True)
+    assert 'on this &lt;machine&gt;' in text
+
+
+def test_a_legend_cuts_long_names_at_their_beginning_and_says_what_it_has_no_room_for():
+    lines = [
+        Series(
+            f'/home/me/packages/tracker_{place}', [0, 1], [1, 0], place, score=f'{place / 100:.2f}'
+        )
+        for place in range(30)
+    ]
+    legend = re.findall(r'class="legend">(?:<title>.*?</title>)?(.*?)<', chart_of(lines))
+    assert legend[0] == '0.29 …ges/tracker_29'
+    assert legend[-1] == 'and 14 more'
+    assert len(legend) == 17
+
+
+def chart_of(lines):
+    return curves('t', 'x', 'y', 1.0, lines)
+
+
 def test_texts_of_others_stay_texts(tmp_path):
     text = page(
         NASTY, runs(tmp_path, NASTY, (NASTY, 'b')), [Failure(NASTY, NASTY, NASTY)], [NASTY]
@@ -87,6 +114,22 @@ def test_a_picture_that_is_gone_does_not_take_the_page_with_it(tmp_path):
     (tmp_path / 'img' / '0.png').unlink()
     (tmp_path / 'img' / '1.png').write_text('no picture')
     assert 'cannot be read' in page('data', made, [])
+
+
+def test_the_footage_of_a_clip_is_read_once_for_all_trackers(tmp_path, monkeypatch):
+    made, read = runs(tmp_path), []
+    frames = Sequence.frames
+    monkeypatch.setattr(Sequence, 'frames', lambda self: read.append(self.name) or frames(self))
+    worst = worst_frames({run.tracker: [run] for run in made})
+    assert read == ['clip']
+    (good,), (bad,) = worst['good'], worst['bad']
+    assert (good.frame, bad.frame) == (0, 0)
+    picture = cv2.imdecode(np.frombuffer(bad.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    # 80 px are drawn 360 px wide; the found box begins at 19 px, the true one at 10.
+    assert picture.shape == (270, 360, 3)
+    (y, x), (true_y, true_x) = (90, round(19 * 4.5)), (90, round(10 * 4.5))
+    assert picture[y, x, 2] > picture[y, x, 1] + 60
+    assert picture[true_y, true_x, 1] > picture[true_y, true_x, 2] + 60
 
 
 @pytest.mark.parametrize(
@@ -117,3 +160,12 @@ def test_names_of_near_points_stand_by_their_points_and_not_on_each_other():
         assert abs(y - name_y) <= 40
         assert all(abs(name_y - other) >= 11 for other, side in names if side == anchor)
         names.add((name_y, anchor))
+
+
+def test_names_of_points_do_not_stand_on_marks_of_papers():
+    mark = Mark('a', 'paper', 100.0, 0.7)
+    bare = scatter('t', 'x', 'y', [Series('tracker', [80.0], [0.7], 0)])
+    beside = scatter('t', 'x', 'y', [Series('tracker', [80.0], [0.7], 0)], [mark])
+    name = r'text-anchor="(\w+)" class="name">tracker<'
+    assert re.findall(name, bare) == ['start']
+    assert re.findall(name, beside) == ['end']

@@ -426,9 +426,23 @@ def _write_page(
         [str(problem) for problem in problems],
         comparison,
         (replays, args.rate) if replays else None,
+        _about(),
     )
     write_whole(args.report / 'index.html', text.encode())
     print(f'written: {args.report / "index.html"}')
+
+
+def _about() -> str:
+    import cv2
+
+    from tracker_ros import __version__
+    from tracker_ros.evaluation import machine
+
+    here = machine.describe()
+    return (
+        f'tracker_ros {__version__}, OpenCV {cv2.__version__}; written on {here["cpu"]}, '
+        f'{here["cores"]} cores.'
+    )
 
 
 def _write_json(path: Path, result: dict[str, object]) -> None:

@@ -20,6 +20,8 @@ COLOURS = (
     '#6b6b6b',
     '#7a4a2b',
     '#101010',
+    '#94b82a',
+    '#e58aa8',
 )
 """In turn; from the second turn on the lines are dashed."""
 
@@ -29,15 +31,17 @@ _LETTER_PX = 6.5
 _OTHERS = '#555'
 """Of marks that belong to nothing that was measured."""
 
-_WIDTH, _HEIGHT = 480, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 34, 44
+_WIDTH, _HEIGHT = 540, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 34, 44
+_LEGEND_LEFT, _LEGEND_STEP, _LEGEND_LETTERS = 386, 14, 20
+"""Of the names of lines, to the right of them."""
 
 
 @dataclass(frozen=True)
 class Series:
     """A line or point of a chart. link: where a click leads, in the page; '' for nowhere.
 
-    place: which of the colours it has.
+    place: which of the colours it has. score: stands before the name of a line.
     """
 
     name: str
@@ -46,6 +50,12 @@ class Series:
     place: int
     link: str = ''
     dashed: bool = False
+    score: str = ''
+
+    @property
+    def label(self) -> str:
+        """Score and name."""
+        return f'{self.score} {self.name}'.lstrip()
 
 
 @dataclass(frozen=True)
@@ -78,21 +88,20 @@ def curves(
     series: Sequence[Series],
     marks: Sequence[Mark] = (),
 ) -> str:
-    """Lines over x in [0, x_end] and y in [0, 1]."""
-    axes = _Axes(0.0, x_end, logarithmic=False)
+    """Lines over x in [0, x_end] and y in [0, 1], and their names beside, highest score first."""
+    axes = _Axes(0.0, x_end, right=_LEGEND_LEFT - 20)
     parts = [axes.frame(title, x_label, y_label, [x_end * step / 5 for step in range(6)])]
     for each in series:
         points = ' '.join(
             f'{axes.x(x):.1f},{axes.y(y):.1f}' for x, y in zip(each.x, each.y, strict=True)
         )
-        dashed = each.dashed or each.place >= len(COLOURS)
-        dash = ' stroke-dasharray="6 4"' if dashed else ''
         line = (
-            f'<polyline points="{points}" fill="none" stroke="{colour(each.place)}" '
-            f'stroke-width="2"{dash}><title>{_text(each.name)}</title></polyline>'
+            f'<polyline points="{points}" fill="none" {_stroke(each)}>'
+            f'<title>{_text(each.label)}</title></polyline>'
         )
         parts.append(_linked(line, each.link))
     parts += _drawn(marks, axes)
+    parts += _legend(series)
     return _svg(title, parts)
 
 
@@ -109,14 +118,16 @@ def scatter(
     low, high = min(all_x, default=1.0), max(all_x, default=100.0)
     begin = 10 ** math.floor(math.log10(low))
     end = max(10 ** math.ceil(math.log10(high)), 10 * begin)
-    axes = _Axes(begin, end, logarithmic=True)
+    axes = _Axes(begin, end, right=_WIDTH - _RIGHT, logarithmic=True)
     decades = round(math.log10(end / begin))
     parts = [
         axes.frame(title, x_label, y_label, [begin * 10**step for step in range(decades + 1)]),
         *_drawn(marks, axes),
     ]
     points = [(axes.x(each.x[-1]), axes.y(each.y[-1])) for each in shown]
+    others = [(axes.x(each.x), axes.y(each.y)) for each in marks if each.x is not None]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    taken += [(x - 6, y - 6, x + 14, y + 6) for x, y in others]
     for each, (x, y) in zip(shown, points, strict=True):
         label_x, label_y, anchor, box = _free_place(x, y, len(each.name), taken)
         taken.append(box)
@@ -131,13 +142,13 @@ def scatter(
 
 def radar(title: str, spokes: Sequence[str], series: Sequence[Series]) -> str:
     """One closed line a series, a spoke a name; the rim is 1. `y` has a value for each spoke."""
-    side, middle, radius = 520, 260, 165
+    width, height, middle, radius = 720, 420, 270, 150
     parts = [f'<text x="{middle}" y="20" text-anchor="middle" class="title">{_text(title)}</text>']
     angles = [2 * math.pi * index / len(spokes) - math.pi / 2 for index in range(len(spokes))]
 
     def place(angle: float, share: float) -> tuple[float, float]:
         length = radius * share
-        return middle + length * math.cos(angle), middle + 10 + length * math.sin(angle)
+        return middle + length * math.cos(angle), height / 2 + 10 + length * math.sin(angle)
 
     for share in (0.25, 0.5, 0.75, 1.0):
         rim = ' '.join('{:.1f},{:.1f}'.format(*place(angle, share)) for angle in angles)
@@ -146,7 +157,7 @@ def radar(title: str, spokes: Sequence[str], series: Sequence[Series]) -> str:
         parts.append(f'<text x="{x + 3:.1f}" y="{y + 11:.1f}" class="tick">{share:g}</text>')
     for angle, name in zip(angles, spokes, strict=True):
         (x, y), (label_x, label_y) = place(angle, 1.0), place(angle, 1.09)
-        parts.append(f'<path d="M{middle} {middle + 10}L{x:.1f} {y:.1f}" class="grid"/>')
+        parts.append(f'<path d="M{middle} {height / 2 + 10}L{x:.1f} {y:.1f}" class="grid"/>')
         lean = math.cos(angle)
         anchor = 'middle' if abs(lean) < 0.2 else ('start' if lean > 0 else 'end')
         parts.append(
@@ -159,12 +170,50 @@ def radar(title: str, spokes: Sequence[str], series: Sequence[Series]) -> str:
             for angle, value in zip(angles, each.y, strict=True)
         )
         line = (
-            f'<polygon points="{points}" fill="{colour(each.place)}" fill-opacity="0.06" '
-            f'stroke="{colour(each.place)}" stroke-width="2"><title>{_text(each.name)}</title>'
-            '</polygon>'
+            f'<polygon points="{points}" fill="none" {_stroke(each)}>'
+            f'<title>{_text(each.name)}</title></polygon>'
         )
         parts.append(_linked(line, each.link))
-    return _svg(title, parts, side, side)
+    parts += _legend(series, width - (_WIDTH - _LEGEND_LEFT), height)
+    return _svg(title, parts, width, height)
+
+
+def _legend(
+    series: Sequence[Series], left: float = _LEGEND_LEFT, height: float = _HEIGHT
+) -> list[str]:
+    """As many names as there is room for."""
+    room = int(height - _TOP - _BOTTOM) // _LEGEND_STEP
+    ordered = sorted(series, key=lambda each: each.score, reverse=True)
+    shown = ordered if len(ordered) <= room else ordered[: room - 1]
+    parts = []
+    for row, each in enumerate(shown):
+        y = _TOP + 8 + row * _LEGEND_STEP
+        entry = (
+            f'<path d="M{left} {y - 4}h16" {_stroke(each)}/><text x="{left + 21}" '
+            f'y="{y}" class="legend"><title>{_text(each.label)}</title>'
+            f'{_text(_short(each))}</text>'
+        )
+        parts.append(_linked(entry, each.link))
+    if len(shown) < len(ordered):
+        y = _TOP + 8 + len(shown) * _LEGEND_STEP
+        parts.append(
+            f'<text x="{left + 21}" y="{y}" class="legend">and '
+            f'{len(ordered) - len(shown)} more</text>'
+        )
+    return parts
+
+
+def _short(series: Series) -> str:
+    """A label that fits its place: the end of a path tells more than its beginning."""
+    room = _LEGEND_LETTERS - len(series.label) + len(series.name)
+    name = series.name if len(series.name) <= room else f'…{series.name[1 - room :]}'
+    return f'{series.score} {name}'.lstrip()
+
+
+def _stroke(series: Series) -> str:
+    dashed = series.dashed or series.place >= len(COLOURS)
+    dash = ' stroke-dasharray="6 4"' if dashed else ''
+    return f'stroke="{colour(series.place)}" stroke-width="2"{dash}'
 
 
 def _free_place(
@@ -193,30 +242,32 @@ def _overlap(
 
 @dataclass(frozen=True)
 class _Axes:
+    """From `begin` at the left to `end` at `right` px; y from 0 to 1."""
+
     begin: float
     end: float
-    logarithmic: bool
+    right: float
+    logarithmic: bool = False
 
     def x(self, value: float) -> float:
         if self.logarithmic:
             share = math.log(value / self.begin) / math.log(self.end / self.begin)
         else:
             share = (value - self.begin) / (self.end - self.begin)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + share * (self.right - _LEFT)
 
     @staticmethod
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM)
 
     def frame(self, title: str, x_label: str, y_label: str, ticks: Sequence[float]) -> str:
-        bottom = self.y(0.0)
+        bottom, middle_x = self.y(0.0), (_LEFT + self.right) / 2
         parts = [
-            f'<text x="{_WIDTH / 2}" y="20" text-anchor="middle" class="title">'
-            f'{_text(title)}</text>'
+            f'<text x="{middle_x}" y="20" text-anchor="middle" class="title">{_text(title)}</text>'
         ]
         for step in range(6):
             y = self.y(step / 5)
-            parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>')
+            parts.append(f'<path d="M{_LEFT} {y:.1f}H{self.right}" class="grid"/>')
             parts.append(
                 f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" class="tick">'
                 f'{step / 5:g}</text>'
@@ -229,8 +280,8 @@ class _Axes:
                 f'{tick:g}</text>'
             )
         parts.append(
-            f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle" '
-            f'class="label">{_text(x_label)}</text>'
+            f'<text x="{middle_x}" y="{_HEIGHT - 8}" text-anchor="middle" class="label">'
+            f'{_text(x_label)}</text>'
         )
         middle = (_TOP + bottom) / 2
         parts.append(
@@ -249,7 +300,7 @@ def _drawn(marks: Sequence[Mark], axes: _Axes) -> list[str]:
         line = colour(each.place) if each.place is not None else _OTHERS
         style = f'fill="none" stroke="{line}" stroke-width="1.5"'
         if each.x is None:
-            x, step = _WIDTH - _RIGHT - 12.0, -9.0
+            x, step = axes.right - 12.0, -9.0
             label_x = x - 4
             shape = f'<path d="M{x:.1f} {y:.1f}h12" {style}/>'
         else:

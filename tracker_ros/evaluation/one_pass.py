@@ -71,14 +71,14 @@ class Run:
     confidences: Array
     times_s: Array
 
-    @property
+    @functools.cached_property
     def errors(self) -> Errors:
         """Its boxes against the true ones."""
         return errors_of(
             self.boxes, self.sequence.truth, (self.sequence.width, self.sequence.height)
         )
 
-    @property
+    @functools.cached_property
     def scores(self) -> Scores:
         """The metrics of this run."""
         return scores_of(self.errors)

@@ -52,12 +52,14 @@ th { font-weight: 600; border-bottom-color: #888; }
 td small { color: #777; display: block; font-size: .72rem; }
 table.published { font-size: .8rem; } table.published td:nth-child(2) { text-align: left; }
 tr:target { background: #fff4c2; } details { margin: 1rem 0; } summary { cursor: pointer; }
-.best { font-weight: 700; }
+.best { font-weight: 700; } .best small { font-weight: 400; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
-.charts, .frames { display: flex; flex-wrap: wrap; gap: 1rem; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
+.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 1rem; }
+.wide { overflow-x: auto; } .wide table { font-size: .8rem; } .wide th { white-space: nowrap; }
 svg { max-width: 100%; height: auto; } svg .grid { stroke: #dcdcdc; fill: none; }
 svg text { font-family: inherit; fill: #333; } svg .title { font-size: 14px; font-weight: 600; }
-svg .mark { font-size: 9px; }
+svg .mark { font-size: 9px; } svg .legend { font-size: 11px; }
 svg .tick { font-size: 11px; fill: #666; } svg .label, svg .name { font-size: 12px; }
 figure { margin: 0; max-width: 360px; } figcaption { font-size: .85rem; color: #444; }
 img { display: block; max-width: 100%; } a { color: #1f5f9c; } .failed { color: #a3201a; }
@@ -71,21 +73,26 @@ def page(
     problems: Iterable[str] = (),
     comparison: Comparison | None = None,
     through_node: tuple[Sequence[Replay], float] | None = None,
+    about: str = '',
 ) -> str:
     """The page as text. runs: of sequences whose truth is known; there may be none.
 
     problems: what was left out of the data, and why. comparison: what papers print.
-    through_node: what the running node made of the sequences, and frames a second.
+    through_node: what the running node made of the sequences, and frames a second. about:
+    versions and machine, for the head of the page.
     """
     groups = by_tracker(runs)
     scores = {tracker: mean_scores_of(own) for tracker, own in groups.items()}
     order = sorted(groups, key=lambda tracker: -scores[tracker].auc)
-    worst = {tracker: worst_frames(groups[tracker]) for tracker in order}
+    worst = worst_frames(groups)
+    sequences = {run.sequence.name: len(run.sequence) for run in runs}
+    made = f'<br>{_text(about)}' if about else ''
     body = [
         f'<h1>{_text(title)}</h1>',
-        f'<p class="note">{len({run.sequence.name for run in runs})} sequences, '
+        f'<p class="note">{len(sequences)} sequences, {sum(sequences.values())} frames, '
         f'{len(order)} trackers. Below each score: where it lies with 95 % confidence over '
-        'sequences like these (bootstrap).</p>',
+        'sequences like these (bootstrap). fps: of the tracker alone, without decoding, on the '
+        f'machine and beside the load that its runs had.{made}</p>',
         _failures(failures, problems),
     ]
     if groups:
@@ -116,6 +123,7 @@ def _summary(order: list[str], groups: dict[str, list[Run]], scores: dict[str, S
         name: max((getattr(each, name) for each in scores.values()), default=np.nan)
         for name, _ in _COLUMNS
     }
+    dropped = {tracker: sum(run.dropped for run in groups[tracker]) for tracker in order}
     rows = []
     for place, tracker in enumerate(order):
         ends = intervals([run.errors for run in groups[tracker]])
@@ -127,14 +135,16 @@ def _summary(order: list[str], groups: dict[str, list[Run]], scores: dict[str, S
             mark = ' class="best"' if value == best[name] else ''
             low, high = ends[name]
             cells.append(f'<td{mark}>{value:.3f}<small>{low:.3f} to {high:.3f}</small></td>')
-        dropped = sum(run.dropped for run in groups[tracker])
         cells.append(f'<td>{median_rate_hz(groups[tracker]):.1f}</td>')
-        cells.append(f'<td>{len(groups[tracker])}</td><td>{dropped}</td>')
+        cells.append(f'<td>{len(groups[tracker])}</td>')
+        if any(dropped.values()):
+            cells.append(f'<td>{dropped[tracker]}</td>')
         rows.append(f'<tr>{"".join(cells)}</tr>')
     heads = ''.join(f'<th>{label}</th>' for _, label in _COLUMNS)
+    unseen = '<th>frames not seen</th>' if any(dropped.values()) else ''
     return (
-        f'<table><tr><th>tracker</th>{heads}<th>fps</th><th>sequences</th><th>frames not seen</th>'
-        f'</tr>{"".join(rows)}</table>'
+        f'<table><tr><th>tracker</th>{heads}<th>fps</th><th>sequences</th>{unseen}</tr>'
+        f'{"".join(rows)}</table>'
     )
 
 
@@ -147,11 +157,12 @@ def _charts(
     def series(curve: str, thresholds: np.ndarray, label: str) -> list[Series]:
         return [
             Series(
-                f'{tracker} {getattr(scores[tracker], label):.3f}',
+                tracker,
                 thresholds.tolist(),
                 getattr(scores[tracker], curve).tolist(),
                 place,
                 f'#{_anchor(place)}',
+                score=f'{getattr(scores[tracker], label):.3f}',
             )
             for place, tracker in enumerate(order)
         ]
@@ -260,8 +271,8 @@ def _attributes(order: list[str], groups: dict[str, list[Run]]) -> str:
         charts.radar('AUC by attribute', spokes, lines) if len(spokes) >= _FEWEST_SPOKES else ''
     )
     return (
-        f'<h2>Attributes</h2>{drawn}<table><tr><th>AUC</th><th>sequences</th>{heads}</tr>{rows}'
-        '</table>'
+        f'<h2>Attributes</h2>{drawn}<div class="wide"><table><tr><th>AUC</th><th>sequences</th>'
+        f'{heads}</tr>{rows}</table></div>'
     )
 
 
@@ -312,8 +323,8 @@ def _clips(order: list[str], groups: dict[str, list[Run]]) -> str:
         for place, name in enumerate(order)
     )
     return (
-        f'<h2>Clips (AUC)</h2><table><tr><th>clip</th><th>frames</th><th>px</th>{heads}</tr>'
-        f'{"".join(rows)}</table>'
+        '<h2>Clips (AUC)</h2><div class="wide"><table><tr><th>clip</th><th>frames</th><th>px</th>'
+        f'{heads}</tr>{"".join(rows)}</table></div>'
     )
 
 

@@ -135,14 +135,15 @@ def section(
     success = []
     for model, runs in models.items():
         for name, those, dashed in (
-            (f'{model} through the node', runs, True),
+            (f'{model}, node', runs, True),
             (model, _same_sequences(by_tracker(offline).get(model, []), runs), False),
         ):
             if those:
                 scores = mean_scores_of(those)
                 curve = scores.success_curve.tolist()
                 x, place = OVERLAP_THRESHOLDS.tolist(), places.get(model, 0)
-                success.append(Series(f'{name} {scores.auc:.3f}', x, curve, place, '', dashed))
+                auc = f'{scores.auc:.3f}'
+                success.append(Series(name, x, curve, place, '', dashed, auc))
     drawn = [
         charts.curves('Age of the answers', 'ms, at most', 'share of frames', x_end, ages),
         charts.curves(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -31,15 +31,36 @@ class WorstFrame:
     jpeg: bytes
 
 
-def worst_frames(runs: Iterable[Run], count: int = 4, width_px: int = 360) -> list[WorstFrame]:
-    """The worst frame of each of the `count` runs that are worst by AUC, worst first."""
-    ordered = sorted(runs, key=lambda run: run.scores.auc)[:count]
-    frames = []
-    for run in ordered:
-        frame = worst_frame(run.errors.overlap)
-        jpeg = _picture(run, frame, width_px)
-        frames.append(WorstFrame(run, frame, float(run.errors.overlap[frame]), jpeg))
-    return frames
+def worst_frames(
+    groups: Mapping[str, Iterable[Run]], count: int = 4, width_px: int = 360
+) -> dict[str, list[WorstFrame]]:
+    """Of each group the worst frames of the `count` runs that are worst by AUC, worst first."""
+    chosen = {
+        name: [
+            (run, worst_frame(run.errors.overlap))
+            for run in sorted(runs, key=lambda run: run.scores.auc)[:count]
+        ]
+        for name, runs in groups.items()
+    }
+    wanted: dict[Sequence, set[int]] = {}
+    for each in chosen.values():
+        for run, frame in each:
+            wanted.setdefault(run.sequence, set()).add(frame)
+    pictures = {
+        sequence: _pictures(sequence, frames, width_px) for sequence, frames in wanted.items()
+    }
+    return {
+        name: [
+            WorstFrame(
+                run,
+                frame,
+                float(run.errors.overlap[frame]),
+                _drawn(pictures[run.sequence].get(frame), run, frame),
+            )
+            for run, frame in each
+        ]
+        for name, each in chosen.items()
+    }
 
 
 def worst_frame(overlap: NDArray[np.float64]) -> int:
@@ -56,14 +77,29 @@ def worst_frame(overlap: NDArray[np.float64]) -> int:
     return int((begins[longest] + ends[longest] - 1) // 2)
 
 
-def _picture(run: Run, frame: int, width_px: int) -> bytes:
+def _pictures(sequence: Sequence, wanted: set[int], width_px: int) -> dict[int, np.ndarray]:
+    """The wanted frames `width_px` wide, by number; without those that cannot be read."""
+    found: dict[int, np.ndarray] = {}
     try:
-        image = _read(run.sequence, frame)
+        # One pass over the footage: decoding it anew for each tracker takes minutes.
+        for number, image in enumerate(sequence.frames()):
+            if number in wanted:
+                height_px = max(round(image.shape[0] * width_px / image.shape[1]), 1)
+                size = (width_px, height_px)
+                found[number] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            if len(found) == len(wanted):
+                break
     except SequenceError:
+        pass
+    return found
+
+
+def _drawn(picture: np.ndarray | None, run: Run, frame: int) -> bytes:
+    """The picture with both boxes as JPEG; empty without a picture."""
+    if picture is None:
         return b''
-    scale = width_px / image.shape[1]
-    size = (width_px, max(round(image.shape[0] * scale), 1))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image = picture.copy()
+    scale = image.shape[1] / run.sequence.width
     for box, colour in (
         (run.sequence.truth[frame], _TRUE_COLOUR),
         (run.boxes[frame], _FOUND_COLOUR),
@@ -75,10 +111,3 @@ def _picture(run: Run, frame: int, width_px: int) -> bytes:
             cv2.rectangle(image, (int(x1), int(y1)), (int(x2), int(y2)), colour, 2)
     written, jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return jpeg.tobytes() if written else b''
-
-
-def _read(sequence: Sequence, wanted: int) -> np.ndarray:
-    for number, image in enumerate(sequence.frames()):
-        if number == wanted:
-            return image
-    raise SequenceError(f'{sequence.footage}: has no frame {wanted}')
