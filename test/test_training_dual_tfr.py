@@ -183,12 +183,10 @@ def test_eight_samples_are_learnt_by_heart(small, batch):
         boxes, sure = run.family.predict(
             network, batch.templates, batch.template_boxes, batch.search
         )
-        nothing = run.family.predict(
-            network, batch.templates, batch.template_boxes, 0 * batch.search
-        )[1]
     found = losses.overlap(losses.corners_of(boxes), losses.corners_of(batch.truth.boxes))[0]
     assert found.mean() > 0.7
-    assert sure.mean() > nothing.mean()
+    # More likely the target than not.
+    assert (sure > 0).all()
 
 
 def test_every_part_is_trained_and_the_local_blocks_more_slowly(small, batch):

@@ -73,16 +73,20 @@ def box_around(points: Points) -> Box:
 
 
 def view(
-    picture: Image, placement: Placement, side: int, border: int = cv2.BORDER_CONSTANT
+    picture: Image,
+    placement: Placement,
+    side: int,
+    border: int = cv2.BORDER_CONSTANT,
+    fill: tuple[int, ...] = (0, 0, 0, 0),
 ) -> Image:
-    """The picture as it is placed in a crop of `side` pixels; black outside, or as `border`."""
+    """The picture as it is placed in a crop of `side` pixels; outside `fill`, or as `border`."""
     return cv2.warpAffine(
         picture,
         _by_index(placement),
         (side, side),
         flags=cv2.INTER_LINEAR,
         borderMode=border,
-        borderValue=(0, 0, 0, 0),
+        borderValue=fill,
     )
 
 

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tracker_ros.evaluation.sequences import Sequence, read_sequences
-from tracker_ros.geometry import Box, Image, stark_corner, stark_crop
+from tracker_ros.geometry import Box, Image, mean_colour, pysot_crop, stark_corner, stark_crop
 from tracker_ros.training.losses import corners_of, overlap
 from tracker_ros.training.recipe import Validation
 from tracker_ros.training.samples import Crops
+from tracker_ros.training.scenes import reach_of
 
 _HIT = 0.5
 _BATCH = 50
@@ -59,7 +60,8 @@ class Found:
 def read_pairs(validation: Validation, crops: Crops, folder: Path) -> Pairs:
     """Cut the pairs, or take those that a run has cut before and kept in `folder`."""
     sizes = (crops.template_px, crops.search_px, validation.pairs, validation.gap_frames)
-    kept = folder / f'pairs-{"-".join(map(str, sizes))}.npz'
+    name = f'pairs-{"-".join(map(str, sizes))}'
+    kept = folder / (f'{name}-context-{crops.context:g}.npz' if crops.context else f'{name}.npz')
     if kept.is_file():
         with np.load(kept, allow_pickle=False) as arrays:
             return Pairs(**{name: arrays[name] for name in arrays.files})
@@ -94,13 +96,15 @@ def _pairs_of(
     for index, frame in enumerate(sequence.frames()):
         for place in np.flatnonzero(firsts == index).tolist():
             box = Box(*sequence.truth[index])
-            crop, side = stark_crop(frame, box, crops.template_factor, crops.template_px)
-            templates[place], template_boxes[place] = crop, _inside(box, box, side)
+            crop, window = _cut(
+                frame, box, crops.template_factor, crops.template_px, crops.context
+            )
+            templates[place], template_boxes[place] = crop, _inside(box, window)
         for place in np.flatnonzero(seconds == index).tolist():
             box = Box(*sequence.truth[index])
             around = _nearby(box, np.random.default_rng([number, place]))
-            crop, side = stark_crop(frame, around, crops.search_factor, crops.search_px)
-            searches[place], boxes[place] = crop, _inside(box, around, side)
+            crop, window = _cut(frame, around, crops.search_factor, crops.search_px, crops.context)
+            searches[place], boxes[place] = crop, _inside(box, window)
     order = range(validation.pairs)
     return (
         np.stack([templates[place] for place in order]),
@@ -119,10 +123,24 @@ def _nearby(box: Box, random: np.random.Generator) -> Box:
     return Box.from_center(box.cx + dx, box.cy + dy, float(width), float(height))
 
 
-def _inside(box: Box, around: Box, side: int) -> NDArray[np.float64]:
-    """cx, cy, w, h of `box` in parts of the window around another."""
-    left, top = stark_corner(around, side)
-    return np.array([box.cx - left, box.cy - top, box.w, box.h]) / side
+def _cut(frame: Image, box: Box, factor: float, size_px: int, context: float) -> tuple[Image, Box]:
+    """The crop around a box as the tracker cuts it, and its window in the frame.
+
+    context: 0 for the STARK convention, otherwise that of PySOT.
+    """
+    if not context:
+        crop, side = stark_crop(frame, box, factor, size_px)
+        left, top = stark_corner(box, side)
+    else:
+        side = round(reach_of(box.w, box.h, context) * factor)
+        crop = pysot_crop(frame, box.cx, box.cy, side, size_px, mean_colour(frame))
+        left, top = (math.floor(middle - side / 2) for middle in (box.cx, box.cy))
+    return crop, Box(left, top, side, side)
+
+
+def _inside(box: Box, window: Box) -> NDArray[np.float64]:
+    """cx, cy, w, h of `box` in parts of a window."""
+    return np.array([box.cx - window.x, box.cy - window.y, box.w, box.h]) / window.w
 
 
 @torch.no_grad()
