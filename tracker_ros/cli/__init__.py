@@ -12,11 +12,13 @@ from tracker_ros import __version__
 from tracker_ros.cli import (
     bench,
     build,
+    distill,
     doctor,
     eval,
     explain,
     export,
     models,
+    search,
     services,
     track,
     train,
@@ -31,7 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument('--version', action='version', version=f'tracker_ros {__version__}')
     subparsers = parser.add_subparsers(required=True, metavar='VERB')
-    for verb in (track, services, models, build, bench, eval, vot, explain, train, export, doctor):
+    for verb in (
+        track,
+        services,
+        models,
+        build,
+        bench,
+        eval,
+        vot,
+        explain,
+        train,
+        distill,
+        search,
+        export,
+        doctor,
+    ):
         verb.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:

@@ -8,6 +8,8 @@ The graphs hold the one path of the supernet that each image takes, and nothing 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,7 @@ from torch.nn import functional
 
 from tracker_ros.export import IMAGENET_MEAN
 from tracker_ros.export.graphs import Graph, GraphPair, planes, taking_pixels
-from tracker_ros.networks.moda_mixer import EMBEDDING
+from tracker_ros.networks.moda_mixer import EMBEDDING, Paths
 from tracker_ros.networks.vlt import (
     NETWORKS,
     STRIDE,
@@ -94,7 +96,28 @@ def build(name: str, shapes: Mapping[str, tuple[int, ...]]) -> Vlt:
     found = variant_of(shapes)
     if found != name:
         raise ValueError(f'this is a checkpoint of vlt_{found}, not of vlt_{name}')
-    return NETWORKS[name](VARIANTS[name])
+    variant = VARIANTS[name]
+    if not any(key.endswith('.architecture') for key in shapes):
+        return NETWORKS[name](variant)
+    # Of a training of ours: without what no path takes. The paths are among the weights; here
+    # any will do that take the same blocks.
+    return NETWORKS[name](dataclasses.replace(variant, paths=_paths_with(shapes)), whole=False)
+
+
+def _paths_with(shapes: Mapping[str, tuple[int, ...]]) -> Paths:
+    """Paths that take just the blocks with tensors of these names. Raises ValueError."""
+    taken: dict[str, dict[int, set[int]]] = {'features': {}, 'nlp_layers': {}}
+    for key in shapes:
+        match = re.search(r'(features|nlp_layers)\.(\d+)\.(\d+)\.', key)
+        if match:
+            taken[match[1]].setdefault(int(match[2]), set()).add(int(match[3]))
+    rows = []
+    for layers in taken.values():
+        kinds = [layers.get(layer, set()) for layer in range(len(layers))]
+        if not all(1 <= len(each) <= 2 for each in kinds):
+            raise ValueError(f'each layer of a searched network has one block or two, not {kinds}')
+        rows += [tuple(map(min, kinds)), tuple(map(max, kinds))]
+    return Paths(*rows)
 
 
 def official_names(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

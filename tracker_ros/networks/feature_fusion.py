@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tracker_ros.networks.layers import attention, merge_heads, split_heads
 
 HEADS = 8
+LAYERS = 4
 HIDDEN = 2048
 
 
@@ -59,16 +60,16 @@ class FusionLayer(nn.Module):
     search tokens.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.self_attn1 = PlainAttention(dim)
         self.self_attn2 = PlainAttention(dim)
         self.multihead_attn1 = PlainAttention(dim)
         self.multihead_attn2 = PlainAttention(dim)
-        self.linear11 = nn.Linear(dim, HIDDEN)
-        self.linear12 = nn.Linear(HIDDEN, dim)
-        self.linear21 = nn.Linear(dim, HIDDEN)
-        self.linear22 = nn.Linear(HIDDEN, dim)
+        self.linear11 = nn.Linear(dim, hidden)
+        self.linear12 = nn.Linear(hidden, dim)
+        self.linear21 = nn.Linear(dim, hidden)
+        self.linear22 = nn.Linear(hidden, dim)
         self.norm11, self.norm12, self.norm13 = (nn.LayerNorm(dim) for _ in range(3))
         self.norm21, self.norm22, self.norm23 = (nn.LayerNorm(dim) for _ in range(3))
 
@@ -97,11 +98,11 @@ class FusionLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Search tokens look at the template a last time."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.multihead_attn = PlainAttention(dim)
-        self.linear1 = nn.Linear(dim, HIDDEN)
-        self.linear2 = nn.Linear(HIDDEN, dim)
+        self.linear1 = nn.Linear(dim, hidden)
+        self.linear2 = nn.Linear(hidden, dim)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(
@@ -118,16 +119,22 @@ class FeatureFusion(nn.Module):
     """Backbone features of both images in, search tokens that know the target out."""
 
     def __init__(
-        self, channels: int, template_cells: int, search_cells: int, dim: int = 256
+        self,
+        channels: int,
+        template_cells: int,
+        search_cells: int,
+        dim: int = 256,
+        layers: int = LAYERS,
+        hidden: int = HIDDEN,
     ) -> None:
         """`template_cells`, `search_cells`: sides of the features (B, channels, side, side)."""
         super().__init__()
         self.input_proj = nn.Conv2d(channels, dim, 1)
         self.input_proj_copy = nn.Conv2d(channels, dim, 1)
-        self.encoder = nn.ModuleDict({'layers': nn.ModuleList(FusionLayer(dim) for _ in range(4))})
-        self.decoder = nn.ModuleDict(
-            {'layers': nn.ModuleList([DecoderLayer(dim)]), 'norm': nn.LayerNorm(dim)}
-        )
+        encoders = nn.ModuleList(FusionLayer(dim, hidden) for _ in range(layers))
+        self.encoder = nn.ModuleDict({'layers': encoders})
+        decoders = nn.ModuleList([DecoderLayer(dim, hidden)])
+        self.decoder = nn.ModuleDict({'layers': decoders, 'norm': nn.LayerNorm(dim)})
         self.template_position: Tensor
         self.search_position: Tensor
         for name, side in (('template', template_cells), ('search', search_cells)):

@@ -9,6 +9,7 @@ template ("template"; section 4.4 and algorithm 1). Template and search use the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tracker_ros.networks.shuffle_supernet import (
-    CHANNELS,
-    ENDS,
+    STAGES,
     Path,
     ShuffleSupernet,
+    Stages,
     Used,
     candidate,
     candidates,
@@ -28,6 +29,8 @@ from tracker_ros.networks.shuffle_supernet import (
 
 EMBEDDING = 768
 """Numbers in the embedding of a sentence, those of BERT-base."""
+
+STAGE_COUNT = 4
 
 _ROI_CELLS = 3
 _ROI_STRIDE_PX = 8
@@ -47,18 +50,43 @@ class Paths:
     template_mixers: Path
     search_mixers: Path
 
+    def genes(self) -> list[int]:
+        """All choices in a row, in the order of the official configurations."""
+        return [*self.template, *self.search, *self.template_mixers, *self.search_mixers]
+
+    @classmethod
+    def of(cls, genes: Sequence[int]) -> Paths:
+        """Back from `genes`."""
+        layers = len(genes) // 2 - STAGE_COUNT
+        bounds = itertools.accumulate((layers, layers, STAGE_COUNT, STAGE_COUNT), initial=0)
+        return cls(*(tuple(genes[a:b]) for a, b in itertools.pairwise(bounds)))
+
 
 class MixedBackbone(ShuffleSupernet):
-    """Images and language in, the features of stages 2 to 4 out, at a stride of 8."""
+    """Images and language in, the features of stages 2 to 4 out, at a stride of 8.
 
-    def __init__(self, paths: Paths, whole: bool) -> None:
-        """`whole`: with the candidates that no path takes, as official checkpoints have them."""
-        super().__init__(Used.all() if whole else Used.by(paths.template, paths.search))
+    paths: which blocks images go through; while the supernet is trained, others for each step.
+    """
+
+    def __init__(self, paths: Paths, whole: bool, stages: Stages = STAGES) -> None:
+        """`whole`: with the candidates that no path takes, as official checkpoints have them.
+
+        Otherwise the paths are kept with the weights, which do not tell them.
+        """
+        layers = stages.ends[-1]
+        used = Used.by(paths.template, paths.search)
+        super().__init__(Used.all(layers, extra=True) if whole else used, stages)
         self.paths = paths
-        mixers = Used.by(paths.template_mixers, paths.search_mixers).layers
+        if not whole:
+            self.architecture: Tensor
+            self.register_buffer('architecture', torch.tensor(paths.genes(), dtype=torch.uint8))
+            self.register_load_state_dict_post_hook(_take_paths)
+        mixers = Used.by(paths.template_mixers, paths.search_mixers)
+        if whole:
+            mixers = Used.all(len(stages.channels))
         self.nlp_layers = nn.ModuleList(
-            candidates(Used.all().layers[0] if whole else kinds, channels, channels, 1, False)
-            for kinds, channels in zip(mixers, CHANNELS, strict=True)
+            candidates(kinds, channels, channels, 1, False)
+            for kinds, channels in zip(mixers.layers, stages.channels, strict=True)
         )
         self.vistoken_layers = nn.ModuleList(
             nn.Sequential(
@@ -66,11 +94,11 @@ class MixedBackbone(ShuffleSupernet):
                 nn.BatchNorm2d(channels),
                 nn.LeakyReLU(0.1),
             )
-            for channels in CHANNELS
+            for channels in stages.channels
         )
         self.token_map = nn.ModuleList(
             nn.Sequential(nn.Conv2d(EMBEDDING, channels, 1, bias=False), nn.BatchNorm2d(channels))
-            for channels in CHANNELS
+            for channels in stages.channels
         )
 
     def selectors_of(self, embedding: Tensor) -> list[Tensor]:
@@ -126,7 +154,7 @@ class MixedBackbone(ShuffleSupernet):
     ) -> Iterator[Tensor]:
         """The output of each stage, whose last layer belongs to the mixer."""
         feature, layer = self.first_conv(image), 0
-        for stage, end in enumerate(ENDS):
+        for stage, end in enumerate(self.stages.ends):
             while layer < end - 1:
                 feature, layer = self.block(layer, path)(feature), layer + 1
             feature = moda_mixer(
@@ -137,6 +165,13 @@ class MixedBackbone(ShuffleSupernet):
             )
             layer += 1
             yield feature
+
+
+def _take_paths(backbone: nn.Module, _keys: object) -> None:
+    """After weights were loaded: go the ways that they were trained for."""
+    assert isinstance(backbone, MixedBackbone)
+    if backbone.architecture.device.type != 'meta':
+        backbone.paths = Paths.of(backbone.architecture.tolist())
 
 
 def moda_mixer(

@@ -10,26 +10,39 @@ share the weights where both choose the same block (section 3.2).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-STEM_CHANNELS = 16
-LAYERS = (4, 4, 8, 4)
-CHANNELS = (64, 160, 320, 640)
-STRIDES = (2, 2, 1, 1)
-"""By stage: layers, channels, and the stride of its first layer. The stem has a stride of 2."""
-
 CANDIDATES = 4
 XCEPTION = 3
 _KERNELS = (3, 5, 7, 3)
 
-ENDS = tuple(sum(LAYERS[: stage + 1]) for stage in range(len(LAYERS)))
-"""By stage: the number of the first layer after it."""
-
 Path = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The sizes of a supernet; the standard values are those of the paper (table 9).
+
+    By stage: layers, channels, and the stride of its first layer. The stem has a stride of 2.
+    """
+
+    stem: int = 16
+    layers: tuple[int, ...] = (4, 4, 8, 4)
+    channels: tuple[int, ...] = (64, 160, 320, 640)
+    strides: tuple[int, ...] = (2, 2, 1, 1)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """By stage: the number of the first layer after it."""
+        return tuple(itertools.accumulate(self.layers))
+
+
+STAGES = Stages()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +54,9 @@ class Used:
     """Whether the classifier of the supernet's pretraining is there; no tracker uses it."""
 
     @classmethod
-    def all(cls) -> Used:
-        return cls((range(CANDIDATES),) * ENDS[-1], extra=True)
+    def all(cls, layers: int, extra: bool = False) -> Used:
+        """Every candidate of so many layers."""
+        return cls((range(CANDIDATES),) * layers, extra)
 
     @classmethod
     def by(cls, *paths: Path) -> Used:
@@ -108,23 +122,24 @@ def split_alternately(feature: Tensor) -> tuple[Tensor, Tensor]:
 class ShuffleSupernet(nn.Module):
     """Stem and four stages (table 9); strides of 4 after the first and 8 after all others."""
 
-    def __init__(self, used: Used) -> None:
+    def __init__(self, used: Used, stages: Stages = STAGES) -> None:
         super().__init__()
+        self.stages = stages
         self.first_conv = nn.Sequential(
-            nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(STEM_CHANNELS, affine=False),
+            nn.Conv2d(3, stages.stem, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(stages.stem, affine=False),
             nn.ReLU(),
         )
         self.features = nn.ModuleList()
-        channels_in = STEM_CHANNELS
-        for stage, channels in enumerate(CHANNELS):
-            for place in range(LAYERS[stage]):
+        channels_in = stages.stem
+        for stage, channels in enumerate(stages.channels):
+            for place in range(stages.layers[stage]):
                 self.features.append(
                     candidates(
                         used.layers[len(self.features)],
                         channels_in,
                         channels,
-                        stride=1 if place else STRIDES[stage],
+                        stride=1 if place else stages.strides[stage],
                         opens=not place,
                     )
                 )

@@ -20,26 +20,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tracker_ros.networks.feature_fusion import FeatureFusion
+from tracker_ros.networks.feature_fusion import HIDDEN, LAYERS, FeatureFusion
 from tracker_ros.networks.heads import PerceptronHead
 from tracker_ros.networks.moda_mixer import MixedBackbone, Paths
 from tracker_ros.networks.region_proposals import MultiRPN
-from tracker_ros.networks.shuffle_supernet import CHANNELS
+from tracker_ros.networks.shuffle_supernet import STAGES, Stages
 from tracker_ros.networks.siamese import AdjustNeck, xcorr_depthwise
 
 STRIDE = 8
-DIM = 256
-LEVELS = len(CHANNELS) - 1
+LEVELS = 3
 """Stages 2 to 4 have the same stride and are matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What distinguishes the models; sizes in pixels."""
+    """What distinguishes the models; sizes in pixels.
+
+    dim: channels of what is matched. kernel_cells: side of the middle of the template's features
+    that the search region is correlated with. fusion: layers of VLT_TT, and their hidden width.
+    resizes: whether features lose a cell outside of training; see `_Siamese`.
+    """
 
     template_px: int
     search_px: int
     paths: Paths
+    stages: Stages = STAGES
+    dim: int = 256
+    kernel_cells: int = 7
+    fusion: tuple[int, int] = (LAYERS, HIDDEN)
+    resizes: bool = True
 
 
 # The first four layers are those of stage 1, then 4, 8 and 4 of the others (table 1).
@@ -66,28 +75,28 @@ VARIANTS = {
 class CarHead(nn.Module):
     """The head of SiamCAR: class, centre and distances to the four sides for each cell."""
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: int, dim: int) -> None:
         super().__init__()
         # Official checkpoints hold it as a transposed convolution, which of one cell is a plain
         # one with input and output channels exchanged.
-        self.down = nn.ConvTranspose2d(levels * DIM, DIM, 1)
-        self.cls_tower = _tower()
-        self.bbox_tower = _tower()
-        self.cls_logits = nn.Conv2d(DIM, 2, 3, padding=1)
-        self.bbox_pred = nn.Conv2d(DIM, 4, 3, padding=1)
-        self.centerness = nn.Conv2d(DIM, 1, 3, padding=1)
+        self.down = nn.ConvTranspose2d(levels * dim, dim, 1)
+        self.cls_tower = _tower(dim)
+        self.bbox_tower = _tower(dim)
+        self.cls_logits = nn.Conv2d(dim, 2, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(dim, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(dim, 1, 3, padding=1)
 
     def forward(self, correlated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, levels * 256, H, W) to maps of the same sides; see `ScarOutput`."""
+        """(B, levels * dim, H, W) to maps of the same sides; see `ScarOutput`."""
         joined = functional.conv2d(correlated, self.down.weight.transpose(0, 1), self.down.bias)
         named, bounded = self.cls_tower(joined), self.bbox_tower(joined)
         return self.cls_logits(named), self.centerness(named), self.bbox_pred(bounded).exp()
 
 
-def _tower() -> nn.Sequential:
+def _tower(dim: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(4):
-        layers += [nn.Conv2d(DIM, DIM, 3, padding=1), nn.GroupNorm(32, DIM), nn.ReLU()]
+        layers += [nn.Conv2d(dim, dim, 3, padding=1), nn.GroupNorm(dim // 8, dim), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -121,20 +130,21 @@ class ScarOutput:
 
 
 class _Siamese(nn.Module):
-    """Backbone and neck of the convolutional variants. Images are BGR in 0..255, as they are."""
+    """Backbone and neck of the convolutional variants. Images are BGR in 0..255, as they are.
 
-    kernel_cells = 7
+    One cell is lost at the rim of the backbones that these heads were made for; here it is
+    resized away. Not so in training: the middle of the template is then a cell larger, and the
+    answer as large as ever. The official weights were trained like that.
+    """
 
     def __init__(self, variant: Variant, whole: bool = True) -> None:
         """`whole`: with the parts of official checkpoints that the tracker does not use."""
         super().__init__()
         self.variant = variant
-        self.backbone = MixedBackbone(variant.paths, whole)
+        self.backbone = MixedBackbone(variant.paths, whole, variant.stages)
         # Three layers for the template, then three for the search region: they come by
         # different paths.
-        self.neck = AdjustNeck(CHANNELS[1:] * 2, DIM)
-        # One cell is lost at the rim of the backbones that these heads were made for; here it
-        # is resized away.
+        self.neck = AdjustNeck(variant.stages.channels[1:] * 2, variant.dim)
         template, search = (_cells(side) for side in (variant.template_px, variant.search_px))
         self.template_resize = Resize(template, template - 1)
         self.search_resize = Resize(search, search - 1)
@@ -142,6 +152,10 @@ class _Siamese(nn.Module):
     @property
     def body(self) -> MixedBackbone:
         return self.backbone
+
+    @property
+    def _resizes(self) -> bool:
+        return self.variant.resizes and not self.training
 
     def template(
         self,
@@ -155,8 +169,12 @@ class _Siamese(nn.Module):
         Returns the head's `kernels` and the selectors of the search region.
         """
         features, selectors = self.backbone.template(image, boxes, embedding, by_language)
-        features = [self.template_resize(feature) for feature in features]
-        return self.kernels(self.neck(features, crop=self.kernel_cells)), selectors
+        cells = self.variant.kernel_cells
+        if self._resizes:
+            features = [self.template_resize(feature) for feature in features]
+        else:
+            cells += 1
+        return self.kernels(self.neck(features, crop=cells)), selectors
 
     def kernels(self, levels: list[Tensor]) -> Tensor:
         """What the head correlates with, of features (B, 256, 7, 7) of three levels."""
@@ -164,9 +182,9 @@ class _Siamese(nn.Module):
 
     def search_levels(self, image: Tensor, selectors: list[Tensor]) -> list[Tensor]:
         """Features (B, 256, 31, 31) of three levels."""
-        features = [
-            self.search_resize(feature) for feature in self.backbone.search(image, selectors)
-        ]
+        features = self.backbone.search(image, selectors)
+        if self._resizes:
+            features = [self.search_resize(feature) for feature in features]
         return self.neck(features, first=LEVELS)
 
 
@@ -175,7 +193,7 @@ class VltScar(_Siamese):
 
     def __init__(self, variant: Variant, whole: bool = True) -> None:
         super().__init__(variant, whole)
-        self.head = CarHead(LEVELS)
+        self.head = CarHead(LEVELS, variant.dim)
 
     def kernels(self, levels: list[Tensor]) -> Tensor:
         """(B, 3 * 256, 7, 7)."""
@@ -187,9 +205,14 @@ class VltScar(_Siamese):
         return ScarOutput(*self.head(xcorr_depthwise(adjusted, kernels)))
 
     def forward(
-        self, template: Tensor, boxes: Tensor, embedding: Tensor | None, search: Tensor
+        self,
+        template: Tensor,
+        boxes: Tensor,
+        embedding: Tensor | None,
+        search: Tensor,
+        by_language: Tensor | None = None,
     ) -> ScarOutput:
-        return self.search(search, *self.template(template, boxes, embedding))
+        return self.search(search, *self.template(template, boxes, embedding, by_language))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +237,7 @@ class VltRpn(_Siamese):
 
     def __init__(self, variant: Variant, whole: bool = True) -> None:
         super().__init__(variant, whole)
-        self.rpn_head = MultiRPN(DIM)
+        self.rpn_head = MultiRPN(variant.dim)
 
     def kernels(self, levels: list[Tensor]) -> Tensor:
         """(B, 6 * 256, 5, 5)."""
@@ -225,9 +248,14 @@ class VltRpn(_Siamese):
         return RpnOutput(*self.rpn_head.match(kernels, self.search_levels(image, selectors)))
 
     def forward(
-        self, template: Tensor, boxes: Tensor, embedding: Tensor | None, search: Tensor
+        self,
+        template: Tensor,
+        boxes: Tensor,
+        embedding: Tensor | None,
+        search: Tensor,
+        by_language: Tensor | None = None,
     ) -> RpnOutput:
-        return self.search(search, *self.template(template, boxes, embedding))
+        return self.search(search, *self.template(template, boxes, embedding, by_language))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +278,18 @@ class VltTt(nn.Module):
         super().__init__()
         self.variant = variant
         # The official backbone is a pair, of which the second has no weights.
-        body = nn.ModuleDict({'body': MixedBackbone(variant.paths, whole)})
+        body = nn.ModuleDict({'body': MixedBackbone(variant.paths, whole, variant.stages)})
         self.backbone = nn.ModuleList([body])
         self.neck = FeatureFusion(
-            CHANNELS[-1], _cells(variant.template_px), _cells(variant.search_px), DIM
+            variant.stages.channels[-1],
+            _cells(variant.template_px),
+            _cells(variant.search_px),
+            variant.dim,
+            *variant.fusion,
         )
+        dim = variant.dim
         self.head = nn.ModuleDict(
-            {'class_embed': PerceptronHead(DIM, DIM, 2), 'bbox_embed': PerceptronHead(DIM, DIM, 4)}
+            {'class_embed': PerceptronHead(dim, dim, 2), 'bbox_embed': PerceptronHead(dim, dim, 4)}
         )
 
     @property
@@ -285,9 +318,14 @@ class VltTt(nn.Module):
         return TtOutput(self.head['class_embed'](seen), self.head['bbox_embed'](seen).sigmoid())
 
     def forward(
-        self, template: Tensor, boxes: Tensor, embedding: Tensor | None, search: Tensor
+        self,
+        template: Tensor,
+        boxes: Tensor,
+        embedding: Tensor | None,
+        search: Tensor,
+        by_language: Tensor | None = None,
     ) -> TtOutput:
-        return self.search(search, *self.template(template, boxes, embedding))
+        return self.search(search, *self.template(template, boxes, embedding, by_language))
 
 
 def _cells(side_px: int) -> int:
