@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tracker_ros.geometry import pysot_context_side
+from tracker_ros.geometry import mean_colour, pysot_context_side
 from tracker_ros.training import scenes
 from tracker_ros.training.light import Weather
 from tracker_ros.training.pictures import Collection, read_collection
+from tracker_ros.training.recipe import Validation
 from tracker_ros.training.samples import Crops, Mix, Sample, Sampler
+from tracker_ros.training.validation import read_pairs
 
 CALM = Weather(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CROPS = Crops(template_px=32, search_px=64, masks=True)
@@ -135,5 +137,46 @@ def test_windows_of_the_pysot_convention(width, height):
         assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((crop_px / 2, crop_px / 2))
 
 
+@pytest.mark.parametrize('context', [0.0, 0.5])
+def test_beyond_the_picture_it_is_plain(collection, context):
+    """In the PySOT convention of the picture's mean colour, otherwise black."""
+    crops = dataclasses.replace(CROPS, context=context, search_factor=12.0)
+    sampler = sampler_of(collection, crops, filled=False)
+    means = [
+        list(mean_colour(collection.picture(('white', f'{number}.png')))) for number in range(4)
+    ]
+    for number in range(4):
+        corner = sampler(number).search[0, 0].tolist()
+        assert corner in (means if context else [[0, 0, 0]])
+
+
 def test_without_context_a_window_is_the_root_of_the_area():
     assert scenes.reach_of(40.0, 10.0, 0.0) == np.sqrt(400.0)
+
+
+def test_pairs_are_cut_in_the_recipe_s_convention(tmp_path):
+    """A white bar on black is where each pair says it is, in both conventions."""
+    folder = tmp_path / 'footage' / 'bar'
+    (folder / 'img').mkdir(parents=True)
+    boxes = [(60 + 2 * number, 50, 48, 12) for number in range(4)]
+    for number, (x, y, w, h) in enumerate(boxes):
+        frame = np.zeros((120, 200, 3), np.uint8)
+        frame[y : y + h, x : x + w] = 255
+        cv2.imwrite(str(folder / 'img' / f'{number + 1:04d}.png'), frame)
+    (folder / 'groundtruth.txt').write_text('\n'.join(','.join(map(str, box)) for box in boxes))
+    validation = Validation(folder=str(tmp_path / 'footage'), pairs=3, gap_frames=2)
+    widths = []
+    for context in (0.0, 0.5):
+        pairs = read_pairs(validation, dataclasses.replace(CROPS, context=context), tmp_path)
+        for crop, box in zip(pairs.searches, pairs.boxes, strict=True):
+            rows, columns = np.nonzero(crop[..., 1] > 127)
+            cx, cy, w, h = box * 64
+            # What lies beyond the crop is not seen.
+            assert columns.min() == pytest.approx(max(0, cx - w / 2), abs=1.5)
+            assert columns.max() + 1 == pytest.approx(min(64, cx + w / 2), abs=1.5)
+            assert rows.min() == pytest.approx(max(0, cy - h / 2), abs=1.5)
+        widths.append(pairs.template_boxes[:, 2].mean())
+    # The box with its context is wider than what the root of its area says.
+    assert widths[0] == pytest.approx(48 / 48, abs=0.03)
+    assert widths[1] == pytest.approx(48 / np.sqrt(78 * 42), abs=0.03)
+    assert len(list(tmp_path.glob('pairs-*.npz'))) == 2
