@@ -79,7 +79,7 @@ def test_a_legend_cuts_long_names_at_their_beginning_and_says_what_it_has_no_roo
         for place in range(30)
     ]
     legend = re.findall(r'class="legend">(?:<title>.*?</title>)?(.*?)<', chart_of(lines))
-    assert legend[0] == '0.29 …ges/tracker_29'
+    assert legend[0] == '0.29 …kages/tracker_29'
     assert legend[-1] == 'and 14 more'
     assert len(legend) == 17
 

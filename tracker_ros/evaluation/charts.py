@@ -33,7 +33,7 @@ _OTHERS = '#555'
 
 _WIDTH, _HEIGHT = 540, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 34, 44
-_LEGEND_LEFT, _LEGEND_STEP, _LEGEND_LETTERS = 386, 14, 20
+_LEGEND_LEFT, _LEGEND_STEP, _LEGEND_LETTERS = 386, 14, 22
 """Of the names of lines, to the right of them."""
 
 

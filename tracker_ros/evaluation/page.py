@@ -56,7 +56,8 @@ tr:target { background: #fff4c2; } details { margin: 1rem 0; } summary { cursor:
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; }
 .frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 1rem; }
-.wide { overflow-x: auto; } .wide table { font-size: .8rem; } .wide th { white-space: nowrap; }
+.wide { overflow-x: auto; } .wide table { font-size: .74rem; } .wide th { white-space: nowrap; }
+.wide th, .wide td { padding: .25rem .3rem; }
 svg { max-width: 100%; height: auto; } svg .grid { stroke: #dcdcdc; fill: none; }
 svg text { font-family: inherit; fill: #333; } svg .title { font-size: 14px; font-weight: 600; }
 svg .mark { font-size: 9px; } svg .legend { font-size: 11px; }
