@@ -289,6 +289,33 @@ def test_lasot(tmp_path):
     assert len(read('lasot', tmp_path, split='all')) == 3
 
 
+def test_where_a_target_is_hidden_is_kept_apart(tmp_path):
+    write_lasot(tmp_path)
+    hidden, seen = read('lasot', tmp_path)
+    frames = [(each.frame, each.picture[1][-6:-4], each.box.x) for each in hidden.hidden]
+    assert frames == [(2, '03', 11), (3, '04', 11)], 'with the box before'
+    assert [each.frame for each in seen.hidden] == [3]
+    write_trackingnet(tmp_path / 'other')
+    assert not read('trackingnet', tmp_path / 'other')[0].hidden
+
+
+def test_a_hidden_target_is_a_negative_pair(tmp_path):
+    write_lasot(tmp_path)
+    collection = read_sources('', [SetSource('lasot', str(tmp_path))])
+    asked = []
+    picture_of = collection.picture
+    collection.picture = lambda key: (asked.append(key), picture_of(key))[1]
+    mix = Mix(absent=1.0, absent_own=1.0, any_rectangle=0, rivals=0, occluders=0, filled=False)
+    sampler = Sampler(collection, Crops(template_px=32, search_px=64), mix, Weather())
+    hidden = {each.picture for subject in collection.subjects for each in subject.hidden}
+    for number in range(6):
+        asked.clear()
+        sample = sampler(number)
+        assert (sample.present, sample.certain) == (0, 1)
+        assert asked[-1] in hidden
+        assert not hidden & set(asked[:-1])
+
+
 def test_the_test_of_lasot_is_left_out_of_its_training():
     test = lasot_test()
     assert len(test) == 70

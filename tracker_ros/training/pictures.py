@@ -73,6 +73,8 @@ class Subject:
     appearances: Sequence[Appearance]
     sentence: str = ''
     """What was said of it, for trackers that are told; empty where nothing was."""
+    hidden: Sequence[Appearance] = ()
+    """Where it is not seen, as far as that is told, with the box it has in the nearest other."""
 
     @property
     def is_clip(self) -> bool:

@@ -82,6 +82,8 @@ class Mix:
     """How likely the target is not in the search crop: a negative pair."""
     absent_empty: float = 0.2
     """How many of these show no other subject in its place."""
+    absent_own: float = 0.0
+    """How many of these show where it was, in a frame of its clip in which it is hidden."""
     laid: float = 0.6
     laid_of_clips: float = 0.35
     any_rectangle: float = 0.05
@@ -410,6 +412,9 @@ class Sampler:
     ) -> Image:
         """A search crop in which the target is not."""
         side = self.crops.search_px
+        if self.mix.absent_own and subject.hidden and random.random() < self.mix.absent_own:
+            there = subject.hidden[int(random.integers(len(subject.hidden)))]
+            return self._with(random, subject, there, None, mirror)[0]
         is_empty = random.random() < self.mix.absent_empty
         if is_empty or (backdrop is not None and random.random() < 0.3):
             behind = self._later(random, backdrop) if backdrop else self._backdrop(random)

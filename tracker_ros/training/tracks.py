@@ -29,7 +29,7 @@ from tracker_ros.training.pictures import Appearance, DataError, Key, Subject
 LARGEST_COORDINATE_PX = 65536.0
 """No picture is that large: a box beyond it is broken."""
 
-_FORMAT = 1
+_FORMAT = 2
 _PICTURES_OF_A_CLIP = 8
 _NOTHING = -1
 
@@ -38,8 +38,12 @@ _NOTHING = -1
 class Columns:
     """All subjects of one set: a row a frame, those of a subject one after the other.
 
+    Of each, the frames that show it come first, then those in which it is hidden, with the box it
+    had in the nearest that does.
+
     texts: every string, once; the other columns have places in it, or -1 for none.
-    first: (S + 1,) where the rows of each subject begin. prefix, suffix, label, sentence: (S,).
+    first: (S + 1,) where the rows of each subject begin. seen: (S,) how many of them show it.
+    prefix, suffix, label, sentence: (S,).
     boxes: (N, 4) float32 of x, y, w, h in pixels, 0-based: a ten-thousandth of a pixel exact.
     frames: (N,) when each was, in frames. numbers: (N,) what is between prefix and suffix of its
     file: a number of at least `digits` digits; -1 digits: a place in `texts`.
@@ -49,6 +53,7 @@ class Columns:
 
     texts: list[str]
     first: NDArray[np.int64]
+    seen: NDArray[np.int64]
     prefix: NDArray[np.int32]
     suffix: NDArray[np.int32]
     label: NDArray[np.int32]
@@ -100,13 +105,17 @@ OUTLINE = 'outline:'
 
 
 class Track(Sequence[Appearance]):
-    """The appearances of one subject, made when they are asked for."""
+    """The appearances of one subject, made when they are asked for; or where it is hidden."""
 
     __slots__ = ('_columns', '_last', '_row', '_source', '_subject')
 
-    def __init__(self, columns: Columns, source: str, subject: int) -> None:
+    def __init__(
+        self, columns: Columns, source: str, subject: int, is_hidden: bool = False
+    ) -> None:
         self._columns, self._source, self._subject = columns, source, subject
-        self._row, self._last = int(columns.first[subject]), int(columns.first[subject + 1])
+        first, last = columns.first[subject : subject + 2].tolist()
+        middle = first + int(columns.seen[subject])
+        self._row, self._last = (middle, last) if is_hidden else (first, middle)
 
     def __len__(self) -> int:
         return self._last - self._row
@@ -146,12 +155,14 @@ def frames_of(subject: Subject) -> NDArray[np.integer]:
 
 
 def subjects_of(columns: Columns, source: str) -> list[Subject]:
+    hidden = set(np.flatnonzero(np.diff(columns.first) > columns.seen).tolist())
     return [
         Subject(
             source,
             columns.text(int(columns.label[number])) or None,
             Track(columns, source, number),
             columns.text(int(columns.sentence[number])),
+            Track(columns, source, number, is_hidden=True) if number in hidden else (),
         )
         for number in range(len(columns.label))
     ]
@@ -174,7 +185,7 @@ class Writer:
         self.problems: list[str] = []
         self._digits, self._masks = digits, masks
         self._texts: dict[str, int] = {}
-        self._subjects: list[tuple[int, int, int, int, int]] = []
+        self._subjects: list[tuple[int, ...]] = []
         self._boxes: list[NDArray[np.float32]] = []
         self._frames: list[NDArray[np.int32]] = []
         self._numbers: list[NDArray[np.int32]] = []
@@ -199,28 +210,31 @@ class Writer:
         sentence: str | None = None,
         instances: NDArray[np.int64] | None = None,
     ) -> None:
-        """Add a subject with n rows, those of nan left out; of no rows there is no subject.
+        """Add a subject with n rows, nan where it is hidden; hidden in all, there is no subject.
 
         numbers: (n,) of its files, or what names them, one a row. The others as in `Columns`.
         Raises DataError for a box that no picture can have.
         """
-        shown = np.flatnonzero(np.isfinite(boxes).all(axis=1))
-        if not len(shown):
+        is_seen = np.asarray(np.isfinite(boxes).all(axis=1))
+        seen = np.flatnonzero(is_seen)
+        if not len(seen):
             return
-        boxes = boxes[shown]
+        shown = np.concatenate([seen, np.flatnonzero(~is_seen)])
+        boxes = boxes[seen[_nearest(frames[seen], frames[shown])]]
         if (np.abs(boxes) > LARGEST_COORDINATE_PX).any():
             worst = boxes[np.abs(boxes).max(axis=1).argmax()].tolist()
             raise DataError(f'{prefix}: no picture has a box {worst}')
-        if not isinstance(numbers, np.ndarray):
-            numbers = np.array([self.place(numbers[row]) for row in shown.tolist()])
+        if isinstance(numbers, np.ndarray):
+            middles = numbers[shown]
         else:
-            numbers = numbers[shown]
+            middles = np.array([self.place(numbers[row]) for row in shown.tolist()])
         instances = np.zeros(len(boxes), np.int64) if instances is None else instances[shown]
+        instances = np.where(is_seen[shown], instances, 0)
         places = [self.place(text) for text in (prefix, suffix, label, sentence)]
-        self._subjects.append((len(shown), places[0], places[1], places[2], places[3]))
+        self._subjects.append((len(shown), len(seen), *places))
         self._boxes.append(boxes.astype(np.float32))
         self._frames.append(frames[shown].astype(np.int32))
-        self._numbers.append(numbers.astype(np.int32))
+        self._numbers.append(middles.astype(np.int32))
         self._instances.append(instances.astype(np.int32))
 
     def add_outline(
@@ -240,12 +254,13 @@ class Writer:
         self.problems.append(str(error))
 
     def columns(self) -> Columns:
-        table = np.array(self._subjects, np.int64).reshape(-1, 5)
+        table = np.array(self._subjects, np.int64).reshape(-1, 6)
         first = np.concatenate([[0], np.cumsum(table[:, 0])])
-        prefix, suffix, label, sentence = (table[:, k].astype(np.int32) for k in range(1, 5))
+        prefix, suffix, label, sentence = (table[:, k].astype(np.int32) for k in range(2, 6))
         return Columns(
             list(self._texts),
             first.astype(np.int64),
+            table[:, 1],
             prefix,
             suffix,
             label,
@@ -294,8 +309,8 @@ def stamp_of(paths: Iterable[Path]) -> str:
 
 
 _ARRAYS = (
-    'first', 'prefix', 'suffix', 'label', 'sentence', 'boxes', 'frames', 'numbers', 'instances',
-    'outlines', 'parts', 'outline_first', 'sizes',
+    'first', 'seen', 'prefix', 'suffix', 'label', 'sentence', 'boxes', 'frames', 'numbers',
+    'instances', 'outlines', 'parts', 'outline_first', 'sizes',
 )  # fmt: skip
 
 
@@ -336,6 +351,14 @@ def _load(path: Path, stamp: str) -> Columns | None:
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
+
+
+def _nearest(frames: NDArray[np.integer], to: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Places in `frames`, which rise, of those nearest in time."""
+    after = np.searchsorted(frames, to).clip(0, len(frames) - 1)
+    before = (after - 1).clip(0)
+    is_before = np.abs(to - frames[before]) < np.abs(frames[after] - to)
+    return np.asarray(np.where(is_before, before, after))
 
 
 def _joined(arrays: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:
