@@ -432,6 +432,22 @@ def test_the_recipes_have_the_rates_of_the_papers(name, optimiser, rates):
 # Learning
 
 
+@pytest.mark.parametrize('variant', ['scar_tiny', 'tt_tiny', 'rpn_tiny'])
+def test_in_16_bits_the_loss_is_about_the_same(variant):
+    """The recipes train in bf16, with sentences for some."""
+    recipe = recipe_of(variant, anchor_scale=3)
+    batch = batch_of('a car', '', 'a dog', '')
+    losses = []
+    for precision in ('fp32', 'bf16'):
+        run = Run(dataclasses.replace(recipe, precision=precision))
+        loss, _parts = run.family.loss(run.network, batch, Progress())
+        loss.backward()
+        assert loss.dtype == torch.float32
+        losses.append(float(loss.detach()))
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[1] != losses[0]
+
+
 @pytest.mark.parametrize(
     ('variant', 'optimiser', 'rate'),
     [('scar_tiny', 'sgd', 0.02), ('tt_tiny', 'adamw', 0.003), ('rpn_tiny', 'adamw', 0.003)],
