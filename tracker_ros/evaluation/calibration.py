@@ -95,16 +95,6 @@ class Alarms:
     noticed: int
     losses: int
 
-    @property
-    def per_1000(self) -> float:
-        """False alarms per 1000 good frames; 0 of none."""
-        return 1000 * self.false / max(self.good, 1)
-
-    @property
-    def noticed_share(self) -> float:
-        """Of all losses; nan of none."""
-        return self.noticed / self.losses if self.losses else float('nan')
-
 
 def training_clips(
     footage: Sequence[Annotated], seed: int = 0, times: int = 1
