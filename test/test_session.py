@@ -22,7 +22,7 @@ from tracker_ros.tracking import (
     confidence,
 )
 from tracker_ros.tracking.confidence import Calibration
-from tracker_ros.tracking.recovery import Care
+from tracker_ros.tracking.recovery import Candidate, Care
 from tracker_ros.tracking.session import NOTHING, check_box
 
 SURE, DOUBTFUL, BAD = (picture_saying(score) for score in (0.9, 0.4, 0.0))
@@ -577,6 +577,36 @@ def test_a_trial_that_is_sure_for_long_enough_moves_the_target(looking):
     observed = [session.step(SURE) for _ in range(3)]
     assert [each.state.name[0] for each in observed] == list('UUT')
     assert observed[-1].box == TRIED
+
+
+@pytest.mark.parametrize(
+    ('merit', 'states'), [(0.2, 'UUT'), (0.9, 'UUT'), (0.98, 'UUU'), (0.995, 'UUU')]
+)
+def test_a_trial_has_to_be_clearly_likelier_than_what_else_is_seen(looking, merit, states):
+    session, tracker = looking
+    far = Box(2, 30, 20, 16)
+    tracker.answer = Estimate(TRIED, 0.99)
+    session._note_rivals([Candidate(far, merit, True)])
+    observed = [session.step(SURE) for _ in range(3)]
+    assert ''.join(each.state.name[0] for each in observed) == states
+
+
+def test_what_is_seen_at_the_place_of_the_trial_itself_is_no_rival(looking):
+    session, tracker = looking
+    tracker.answer = Estimate(TRIED, 0.99)
+    session._note_rivals([Candidate(Box(44, 30, 20, 16), 0.99, True)])
+    assert [session.step(SURE) for _ in range(3)][-1].state is State.TRACKING
+
+
+def test_during_a_trial_others_are_looked_for(looking):
+    session, tracker = looking
+    tracker.answer = Estimate(TRIED, 0.99)
+    own, other = Estimate(OWN, 0.1), Estimate(Box(2, 30, 20, 16), 0.98)
+    tracker.look_many = lambda image, around: [
+        own if box.iou(OWN) > 0.3 else other for box in around
+    ]
+    observed = [session.step(SURE) for _ in range(4)]
+    assert State.TRACKING not in {each.state for each in observed}
 
 
 def test_without_doubt_the_looks_are_described_in_every_third_frame(told, monkeypatch):

@@ -237,3 +237,9 @@ def is_apart(first: Box, second: Box) -> bool:
     """Whether the centres are more than half a size apart."""
     apart = math.hypot(first.cx - second.cx, first.cy - second.cy)
     return apart > 0.5 * math.sqrt(max(second.area, 1.0))
+
+
+def is_other(first: Box, second: Box) -> bool:
+    """Whether the two are of two things: the centres are more than a size apart."""
+    apart = math.hypot(first.cx - second.cx, first.cy - second.cy)
+    return apart > math.sqrt(max(second.area, 1.0))

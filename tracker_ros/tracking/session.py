@@ -8,7 +8,7 @@ This is the whole tracker without ROS; the node and the command line are two way
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -20,7 +20,14 @@ from tracker_ros.tracking.confidence import Calibration, Evidence, Judge, Judgem
 from tracker_ros.tracking.life import Life, Patience, State, Thresholds
 from tracker_ros.tracking.motion import Motion, Predicted
 from tracker_ros.tracking.pace import Pace
-from tracker_ros.tracking.recovery import Candidate, Care, Needed, Search, shifted
+from tracker_ros.tracking.recovery import (
+    Candidate,
+    Care,
+    Needed,
+    Search,
+    is_other,
+    shifted,
+)
 
 # The target has gone farther than a tracker follows by itself, in its sizes.
 _FAST_SIZES = 0.5
@@ -40,6 +47,9 @@ _ALMOST = 0.99
 _ENOUGH_RESEMBLANCE = 0.85
 _RESEMBLANCE_RATE = 0.1
 _LONGEST_TRIAL_FRAMES = 10
+# And its odds must be so many times those of whatever else was found within this time.
+_CLEAR_ODDS = 3.0
+_RIVAL_S = 0.3
 # Below these a colour or a pattern is another than the template's, and a move one that the target
 # cannot have made.
 _UNLIKE = 0.7
@@ -205,6 +215,8 @@ class Session:
         """Where the tracker had come to by itself, while it follows something else on trial."""
         self._search: Search | None = None
         self._hint: tuple[Box, float] | None = None
+        self._rivals: list[tuple[Candidate, float]] = []
+        """What else was found credible of late, and when."""
         self.observation = Observation(
             State.STARTING,
             target_id or f'target_{self._started}',
@@ -257,7 +269,9 @@ class Session:
         answer, estimate = estimate, self._plausible(image, estimate)
         judgement = self._judged(image, estimate, self._is_away)
         if self._is_away and not self._is_near(estimate.box):
-            judgement = self._held_back(judgement)
+            judgement = self._held_back(judgement, self._needed.far)
+        if self._is_away or self._life.is_missing:
+            judgement = self._held_back(judgement, self._above_rivals(estimate.box))
         confidence = judgement.probability
         was_missing = self._life.is_missing
         enough = self._enough = self._life.enough
@@ -350,6 +364,7 @@ class Session:
             self._believe(image, estimate, judgement)
             return
         own = self._look_at_own(image)
+        self._look_for_rivals(image)
         if own is not None and own.merit >= max(judgement.probability, self._enough):
             self.tracker.search_around(own.box)
             self._newest = own.box
@@ -388,27 +403,40 @@ class Session:
             if stamp_s - self._hint[1] <= _HINT_S:
                 self._search.hint(self._hint[0])
             self._hint = None
-        count = self._pace.looks(
-            self.care.most_looks, self.care.time_share, self.tracker.inference_s
-        )
-        if not count:
+        candidates = self._seen_elsewhere(image, self._search)
+        if candidates is None:
             return
-        with self._pace.looking(count):
-            expected = self.motion.predict(stamp_s).box
-            places = self._search.places(image, count, stamp_s, expected, self._newest)
-            estimates = self.tracker.look_many(image, places)
-            candidates = [
-                Candidate(
-                    each.box, self._judged(image, each, True).probability, self._is_near(each.box)
-                )
-                for each in estimates
-            ]
         best = self._search.propose(candidates, self._needed, stamp_s)
         if best is not None:
             self._own = self._newest
             self.tracker.search_around(best.box)
             self._newest = best.box
             self._trial = 0
+
+    def _look_for_rivals(self, image: Image) -> None:
+        """During a trial, what is left of the time shows whether others are as likely."""
+        if self._search is not None and self._can_search:
+            self._seen_elsewhere(image, self._search)
+
+    def _seen_elsewhere(self, image: Image, search: Search) -> list[Candidate] | None:
+        """What the looks that there is time for have found; None where there is no time."""
+        stamp_s = self._pace.stamp_s
+        count = self._pace.looks(
+            self.care.most_looks, self.care.time_share, self.tracker.inference_s
+        )
+        if not count:
+            return None
+        with self._pace.looking(count):
+            expected = self.motion.predict(stamp_s).box
+            places = search.places(image, count, stamp_s, expected, self._newest)
+            candidates = [
+                Candidate(
+                    each.box, self._judged(image, each, True).probability, self._is_near(each.box)
+                )
+                for each in self.tracker.look_many(image, places)
+            ]
+        self._note_rivals(candidates)
+        return candidates
 
     @property
     def _can_search(self) -> bool:
@@ -459,12 +487,27 @@ class Session:
             and not self._judge.falls(estimate.score)
         )
 
-    def _held_back(self, judgement: Judgement) -> Judgement:
-        """A look-alike, more likely: what came from nowhere has to be more than sure."""
-        if judgement.probability >= self._needed.far:
+    def _held_back(self, judgement: Judgement, needed: float) -> Judgement:
+        """A look-alike, more likely: with less than is needed it is not quite sure."""
+        if judgement.probability >= needed:
             return judgement
         almost = _ALMOST * self._enough
         return judgement._replace(probability=min(judgement.probability, almost))
+
+    def _above_rivals(self, box: Box) -> float:
+        """What is needed by a box, so that nothing seen elsewhere of late is about as likely."""
+        best = max(
+            (rival.merit for rival, _ in self._rivals if is_other(rival.box, box)), default=0.0
+        )
+        odds = _CLEAR_ODDS * best / max(1.0 - best, 1e-6)
+        return odds / (1.0 + odds)
+
+    def _note_rivals(self, candidates: Sequence[Candidate]) -> None:
+        now_s = self._pace.stamp_s
+        kept = [(rival, seen_s) for rival, seen_s in self._rivals if now_s - seen_s <= _RIVAL_S]
+        self._rivals = kept + [
+            (each, now_s) for each in candidates if each.merit >= self.thresholds.lost
+        ]
 
     @property
     def _is_away(self) -> bool:
