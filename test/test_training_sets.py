@@ -746,6 +746,36 @@ def test_samples_are_made_of_each(tmp_path, kind):
     assert any(sample.present for sample in samples)
 
 
+def test_a_broken_picture_is_told_and_the_training_goes_on(tmp_path, capsys):
+    write_trackingnet(tmp_path)
+    write(tmp_path / 'TRAIN_0' / 'frames' / 'abc_0' / '1.jpg', b'broken')
+    collection = read_sources('', [SetSource('trackingnet', str(tmp_path))])
+    crops = Crops(template_px=32, search_px=64)
+    first = [Sampler(collection, crops, Mix(), Weather())(number) for number in range(12)]
+    told = capsys.readouterr().err
+    assert 'is made anew: trackingnet: TRAIN_0/frames/abc_0/1.jpg is no picture' in told
+    again = [Sampler(collection, crops, Mix(), Weather())(number) for number in range(12)]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.search, other.search)
+
+
+def test_where_no_picture_is_whole_it_ends(tmp_path):
+    write_trackingnet(tmp_path)
+    for path in tmp_path.glob('TRAIN_*/frames/*/*.jpg'):
+        write(path, b'broken')
+    collection = read_sources('', [SetSource('trackingnet', str(tmp_path))])
+    with pytest.raises(DataError, match='is no picture'):
+        Sampler(collection, Crops(), Mix(), Weather())(0)
+
+
+def test_a_mask_of_another_size_is_told(tmp_path):
+    write_coco(tmp_path)
+    picture(tmp_path / 'train2017' / '000000000025.jpg', 0, 50, 40)
+    collection = read_sources('', [SetSource('coco', str(tmp_path))])
+    with pytest.raises(DataError, match=r'000000000025\.jpg is 50 x 40, its mask 96 x 72'):
+        collection.cutout(collection.subjects[2].appearances[0])
+
+
 def test_weights_are_those_of_the_sets(tmp_path):
     write_lasot(tmp_path / 'a')
     write_got10k(tmp_path / 'b')

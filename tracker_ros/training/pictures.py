@@ -173,14 +173,17 @@ class Collection:
         return self._kept((appearance, 'cutout'), lambda: self._cut(appearance))
 
     def _cut(self, appearance: Appearance) -> Cutout:
-        mask = self._mask(appearance)
+        mask, picture = self._mask(appearance), self.picture(appearance.picture)
+        if mask.shape != picture.shape[:2]:
+            raise DataError(
+                f'{appearance.picture[0]}: {appearance.picture[1]} is {picture.shape[1]} x '
+                f'{picture.shape[0]}, its mask {mask.shape[1]} x {mask.shape[0]}'
+            )
         x, y, w, h = cv2.boundingRect(mask)
         # A rim of nothing around it, so that it ends softly wherever it is put.
         rows, columns = slice(max(0, y - 2), y + h + 2), slice(max(0, x - 2), x + w + 2)
         inside = cv2.copyMakeBorder(mask[rows, columns], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
-        colours = cv2.copyMakeBorder(
-            self.picture(appearance.picture)[rows, columns], 2, 2, 2, 2, cv2.BORDER_REPLICATE
-        )
+        colours = cv2.copyMakeBorder(picture[rows, columns], 2, 2, 2, 2, cv2.BORDER_REPLICATE)
         # The rim of an outline has pixels of the old background: a little narrower, and soft.
         opacity = cv2.GaussianBlur(inside, (3, 3), 0)
         opacity = np.clip(opacity.astype(np.int16) * 2 - 255, 0, 255).astype(np.uint8)

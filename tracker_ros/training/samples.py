@@ -13,6 +13,7 @@ target, things in front of it, and what light and lens do (`light`).
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -45,6 +46,7 @@ from tracker_ros.training.tracks import frames_of
 
 Numbers = NDArray[np.float32]
 
+_ATTEMPTS = 8
 _WIDENED_BY = 5
 """Frames, while there is none within the gap."""
 
@@ -178,7 +180,11 @@ class _Alike:
 
 
 class Sampler:
-    """Makes samples by number. Holds nothing that changes, apart from decoded pictures."""
+    """Makes samples by number. Holds nothing that changes, apart from decoded pictures.
+
+    A picture that is missing or broken is told, and another sample made in place of that which
+    needs it: always the same. Raises DataError where that does not help.
+    """
 
     def __init__(
         self, collection: Collection, crops: Crops, mix: Mix, weather: Weather, seed: int = 0
@@ -224,7 +230,15 @@ class Sampler:
         self._shares = weights / weights.sum()
 
     def __call__(self, number: int) -> Sample:
-        random = np.random.default_rng([self.seed, number])
+        for attempt in range(_ATTEMPTS - 1):
+            seed = [self.seed, number, attempt] if attempt else [self.seed, number]
+            try:
+                return self._made(np.random.default_rng(seed))
+            except DataError as error:
+                print(f'sample {number} is made anew: {error}', file=sys.stderr, flush=True)
+        return self._made(np.random.default_rng([self.seed, number, _ATTEMPTS]))
+
+    def _made(self, random: np.random.Generator) -> Sample:
         subject, first, second, further = self._choose(random)
         mirror = random.random() < self.mix.mirror
         share = self.mix.laid_of_clips if subject.is_clip else self.mix.laid
