@@ -227,6 +227,26 @@ def test_half_of_the_batches_know_a_frame_before(small, batch, monkeypatch):
     assert run.network.context_position.grad.abs().sum() > 0
 
 
+@pytest.fixture(scope='module')
+def two():
+    return collate([drawn_sample(number, 112, 112, (1.5, 3.0)) for number in range(2)])
+
+
+def test_blocks_computed_twice_change_nothing(small, two):
+    after = []
+    for again in (False, True):
+        run = Run(recipe_of(gradient_checkpointing=again))
+        run.train_on(two)
+        after.append({name: parameter.grad for name, parameter in run.network.named_parameters()})
+    assert all(torch.equal(after[0][name], after[1][name]) for name in after[0])
+
+
+def test_sixteen_bits_lose_little(small, two):
+    told = [Run(recipe_of(precision=name)).train_on(two) for name in ('fp32', 'bf16')]
+    for name in ('loss', 'cls', 'l1', 'giou'):
+        assert float(told[1][name]) == pytest.approx(float(told[0][name]), rel=0.03)
+
+
 def test_the_recipe_is_that_of_the_paper():
     recipe = read_recipe(RECIPES / 'dual_tfr.yaml')
     with torch.device('meta'):
