@@ -22,6 +22,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             'Exit code 2 when the recipe or the data are wrong.'
         ),
     )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of every verb that trains by a recipe."""
     parser.add_argument('recipe', type=Path, metavar='RECIPE', help='a YAML file, see recipes/')
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FOLDER', help='where the run lives'
@@ -47,18 +53,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         '--device', default='', help='cpu, cuda or cuda:N (default: a GPU where there is one)'
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; returns the exit code."""
+    return run_by_recipe(args, 'train')
+
+
+def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
+    """Train as `verb`, taught by `args.teacher` where there is one; returns the exit code."""
     try:
         from tracker_ros.training.checkpoints import TrainingError
         from tracker_ros.training.loop import train
         from tracker_ros.training.pictures import DataError
         from tracker_ros.training.recipe import RecipeError, read_recipe
     except ImportError as error:
-        print(f'tracker_ros train: needs PyTorch: pip install torch ({error})', file=sys.stderr)
+        print(f'tracker_ros {verb}: needs PyTorch: pip install torch ({error})', file=sys.stderr)
         return 2
     from tracker_ros.evaluation.sequences import SequenceError
 
@@ -70,6 +80,12 @@ def run(args: argparse.Namespace) -> int:
         if args.dev:
             validation = dataclasses.replace(recipe.validation, folder=args.dev)
             recipe = dataclasses.replace(recipe, validation=validation)
+        if verb == 'distill':
+            recipe = dataclasses.replace(recipe, teacher=str(args.teacher or recipe.teacher))
+            if not recipe.teacher:
+                raise TrainingError(
+                    f'{recipe.name} names no teacher: give its weights with --teacher FILE'
+                )
         train(
             recipe,
             args.out,
@@ -80,6 +96,6 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
         )
     except (TrainingError, RecipeError, DataError, SequenceError) as error:
-        print(f'tracker_ros train: {error}', file=sys.stderr)
+        print(f'tracker_ros {verb}: {error}', file=sys.stderr)
         return 2
     return 0
