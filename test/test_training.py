@@ -25,10 +25,11 @@ from tracker_ros.geometry import Box, stark_corner, stark_crop  # noqa: E402
 from tracker_ros.networks.kestrel import VARIANTS, Output, Variant  # noqa: E402
 from tracker_ros.runtime.package import read_package  # noqa: E402
 from tracker_ros.training import losses, scenes  # noqa: E402
+from tracker_ros.training.batches import collate  # noqa: E402
 from tracker_ros.training.checkpoints import TrainingError, load  # noqa: E402
 from tracker_ros.training.families import family_of  # noqa: E402
 from tracker_ros.training.light import Weather, weathered  # noqa: E402
-from tracker_ros.training.loop import Run, collate, train  # noqa: E402
+from tracker_ros.training.loop import Run, train  # noqa: E402
 from tracker_ros.training.pictures import DataError, hull_of, read_collection  # noqa: E402
 from tracker_ros.training.progress import end_of, rate_at  # noqa: E402
 from tracker_ros.training.recipe import Recipe, RecipeError, read_recipe, recipe_from  # noqa: E402
