@@ -112,6 +112,8 @@ class SwinBlock(nn.Module):
         self.attn = WindowAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, 4 * dim)
+        # What training does to both branches.
+        self.branch: nn.Module = nn.Identity()
         for side in sides:
             if self._moves(side):
                 self.register_buffer(f'mask_{side}', _moved_mask(side), persistent=False)
@@ -122,8 +124,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, plane: Tensor, side: int, others: Others | None = None) -> Tensor:
         """(B, side, side, C) to the same; `others` are seen from every window."""
-        plane = plane + self.attend(self.norm1(plane), side, others)
-        return plane + self.mlp(self.norm2(plane))
+        plane = plane + self.branch(self.attend(self.norm1(plane), side, others))
+        return plane + self.branch(self.mlp(self.norm2(plane)))
 
     def attend(self, plane: Tensor, side: int, others: Others | None) -> Tensor:
         count = (side // WINDOW) ** 2

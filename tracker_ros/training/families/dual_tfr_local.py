@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from tracker_ros.networks.dual_tfr import VARIANTS, LocalClassifier
 from tracker_ros.networks.swin import SwinBlock
+from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.classes import Changes, ClassBatch, ClassFolder, collate_classes
 from tracker_ros.training.families import Family, checked_variant
 from tracker_ros.training.families.dual_tfr import normalised
@@ -34,7 +35,24 @@ class Options:
     classes: int = 1000
     smoothing: float = 0.1
     """What the other classes share of a label."""
+    drop_path: float = 0.2
+    """How likely each branch of the last block is left out for an image; of the first never."""
     changes: Changes = field(default_factory=Changes)
+
+
+class DroppedPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): a block's change is left out for some images."""
+
+    def __init__(self, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, change: Tensor) -> Tensor:
+        """(B, side, side, C) to the same, with the same mean over many; unchanged in use."""
+        if not self.training or not self.drop:
+            return change
+        kept = torch.rand(len(change), 1, 1, 1, device=change.device) >= self.drop
+        return change * kept / (1 - self.drop)
 
 
 class Training(Family):
@@ -42,8 +60,14 @@ class Training(Family):
 
     def network(self) -> LocalClassifier:
         variant = checked_variant(self.recipe, VARIANTS)
+        drop = self.options.drop_path
+        if not 0 <= drop < 1:
+            raise TrainingError(f'options.drop_path must be in [0, 1), not {drop}')
         network = LocalClassifier(variant, self.options.classes)
         network.apply(_narrow)
+        blocks = [part for part in network.modules() if isinstance(part, SwinBlock)]
+        for place, block in enumerate(blocks):
+            block.branch = DroppedPath(drop * place / max(1, len(blocks) - 1))
         return network
 
     def samples(self) -> ClassFolder:
