@@ -5,6 +5,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 
 import cv2
@@ -12,7 +13,9 @@ import fakes
 import numpy as np
 import pytest
 
+from tracker_ros import trackers
 from tracker_ros.cli import main
+from tracker_ros.evaluation.one_pass import run
 
 NOISE = np.random.default_rng(5)
 BACKGROUND = NOISE.integers(0, 80, (120, 160, 3)).astype(np.uint8)
@@ -72,6 +75,24 @@ def test_models_run_with_the_life_of_their_target_beside_them(data, tmp_path, ca
     trackers = json.loads(path.read_text())['trackers']
     assert list(trackers) == [package, 'opencv_kcf', f'{package}+life']
     assert capsys.readouterr().err == ''
+
+
+def test_a_model_is_loaded_once_and_each_run_has_a_tracker_of_its_own(data, tmp_path, monkeypatch):
+    package = str(fakes.make_package(tmp_path / 'fake'))
+    for name in ('second', 'third'):
+        shutil.copytree(data / 'square', data / name)
+    made, started = [], []
+    create = trackers.create
+    monkeypatch.setattr(trackers, 'create', lambda *a, **k: made.append(a) or create(*a, **k))
+    arguments = ['eval', str(data), '--model', package, '--quiet']
+    monkeypatch.setattr(
+        'tracker_ros.evaluation.one_pass.run',
+        lambda tracker, *rest, **more: started.append(tracker) or run(tracker, *rest, **more),
+    )
+    assert main(arguments) == 0
+    # Once to see that it can be made, on one thread, and once for the runs, on all.
+    assert [threads for _, _, threads in made] == [1, 0]
+    assert len({id(tracker) for tracker in started}) == len(started) == 3
 
 
 def test_a_model_may_be_named_with_the_life_of_its_target_alone(data, capsys):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tracker_ros.evaluation.one_pass import Failure, MakeTracker, OnePassTracker, Run
     from tracker_ros.evaluation.sequences import Sequence, SequenceError
     from tracker_ros.evaluation.through_node import Replay
+    from tracker_ros.trackers import Tracker
 
 
 LIFE = '+life'
@@ -239,13 +240,19 @@ def make_tracker(name: str, weights: Path | None, runtime: str, threads: int) ->
     """
     from tracker_ros.evaluation.followed import Followed
     from tracker_ros.evaluation.peers import PREFIX, create_peer
-    from tracker_ros.trackers import create
 
     if name.startswith(PREFIX):
         return create_peer(name, weights)
-    if name.endswith(LIFE):
-        return Followed(create(name.removesuffix(LIFE), runtime, threads, build='wait'))
-    return create(name, runtime, threads, build='wait')
+    tracker = _loaded(name.removesuffix(LIFE), runtime, threads).another()
+    return Followed(tracker) if name.endswith(LIFE) else tracker
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: str, runtime: str, threads: int) -> Tracker:
+    """The model of the newest runs of this process: loading it takes longer than a short clip."""
+    from tracker_ros.trackers import create
+
+    return create(model, runtime, threads, build='wait')
 
 
 def _check_outputs(report: Path | None, json_file: Path | None) -> None:
