@@ -69,7 +69,7 @@ def recipe_of(**changes) -> Recipe:
     options = {
         'architecture': 'supernet',
         'language_model': 'words',
-        'norm_batches': 2,
+        'norm_batches': 1,
         'search': PLAN,
         **changes.pop('options', {}),
     }

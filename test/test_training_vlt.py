@@ -397,6 +397,7 @@ def test_a_network_that_was_found_is_built_from_its_weights(monkeypatch, tmp_pat
         ({'sentence_dropped': 2.0}, 'from 0 to 1, not 2'),
         ({'weights': {'scores': 1.0}}, 'weights must be of scores, overlap, centres'),
         ({'search': {'mutation': 0.0}}, 'mutation must be'),
+        ({'norm_batches': 0}, 'norm_batches must be 1 or more, not 0'),
         ({'schedule': 'cosine'}, "steps, log, not 'cosine'"),
     ],
 )
@@ -409,6 +410,9 @@ def test_crops_of_another_size_are_refused():
     recipe = dataclasses.replace(recipe_of(), variant='scar')
     with pytest.raises(TrainingError, match=r'template_px of 127.*makes 32'):
         family_of(recipe)
+    crops = dataclasses.replace(recipe.crops, templates=2)
+    with pytest.raises(TrainingError, match='one template, the recipe makes 2'):
+        family_of(dataclasses.replace(recipe_of(), crops=crops))
 
 
 @pytest.mark.parametrize(

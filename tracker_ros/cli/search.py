@@ -44,6 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         '--minutes', type=float, default=0.0, metavar='N', help='end after N minutes'
     )
+    parser.add_argument(
+        '--device', default='', help='cpu, cuda or cuda:N (default: a GPU where there is one)'
+    )
     parser.set_defaults(run=run)
 
 
@@ -67,7 +70,14 @@ def run(args: argparse.Namespace) -> int:
         if args.dev:
             validation = dataclasses.replace(recipe.validation, folder=args.dev)
             recipe = dataclasses.replace(recipe, validation=validation)
-        search(recipe, args.weights, args.out, resume=args.resume, minutes=args.minutes)
+        search(
+            recipe,
+            args.weights,
+            args.out,
+            resume=args.resume,
+            minutes=args.minutes,
+            device=args.device,
+        )
     except (TrainingError, RecipeError, DataError, SequenceError) as error:
         print(f'tracker_ros search: {error}', file=sys.stderr)
         return 2

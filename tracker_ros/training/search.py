@@ -3,9 +3,9 @@
 """ASS: which blocks template and search images should go through (VLT, section 3.2, appendix A.3).
 
 A trained supernet gives its weights to every architecture. One is judged by the mean overlap on
-pairs of frames that nothing was trained on, which is the area under their success plot (the
-paper's reward); before, the means of its norms are taken anew, since those of the supernet are of
-all paths mixed. Evolution finds the best (`evolution`).
+pairs of frames that nothing was trained on, without language, which is the area under their
+success plot (the paper's reward); before, the means of its norms are taken anew, since those of
+the supernet are of all paths mixed. Evolution finds the best (`evolution`).
 
 What a search is lies in its folder: ``search.json`` (every verdict so far, written after each),
 ``architecture.yaml`` (the best, at the end), ``log.txt``.
@@ -37,6 +37,7 @@ from tracker_ros.training.evolution import Evolution, Genome, Space, SpaceError
 from tracker_ros.training.families import family_of, weights_in
 from tracker_ros.training.families.vlt import SUPERNET, Training, body_of
 from tracker_ros.training.loop import Samples, Stop
+from tracker_ros.training.processes import device_of
 from tracker_ros.training.recipe import Recipe
 from tracker_ros.training.samples import Sampler
 from tracker_ros.training.sets import mix_of, read_sources
@@ -62,24 +63,22 @@ class Judge:
 
     def __init__(self, family: Training, network: Any, batches: Sequence[Batch], pairs: Pairs):
         """batches: of the training data, for the norms. pairs: to be judged on."""
-        self._family, self.network = family, network
+        self._family, self._network = family, network
         self._batches, self._pairs = batches, pairs
+        self._device = next(network.parameters()).device
 
     def __call__(self, genome: Genome) -> float:
         """The mean overlap on the pairs."""
-        family, network = self._family, self.network
+        family, network = self._family, self._network
         family.take(network, genome)
-        self._renew_norms()
+        batches = (batch.to(self._device) for batch in self._batches)
+        renew_norms(network, (family.run(network, batch) for batch in batches))
         network.eval()
 
         def predict(templates: Tensor, boxes: Tensor, search: Tensor) -> tuple[Tensor, None]:
             return family.predict(network, templates, boxes, search)[0], None
 
-        return validate(predict, self._pairs).iou
-
-    def _renew_norms(self) -> None:
-        family, network = self._family, self.network
-        renew_norms(network, (family.run(network, batch) for batch in self._batches))
+        return validate(predict, self._pairs, device=self._device).iou
 
 
 @torch.no_grad()
@@ -151,14 +150,15 @@ def search(
     *,
     resume: bool = False,
     minutes: float = 0.0,
+    device: str = '',
     samples: Samples | None = None,
     pairs: Pairs | None = None,
 ) -> Found | None:
     """Search until the recipe's last generation; None where it was ended before.
 
     weights: what `tracker_ros train` made of the same recipe. resume: go on with the search in
-    `folder`. samples, pairs: instead of what the recipe says. Raises TrainingError, RecipeError
-    or DataError.
+    `folder`. device: see `processes.device_of`. samples, pairs: instead of what the recipe says.
+    Raises TrainingError, RecipeError or DataError.
     """
     torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(1)
@@ -172,7 +172,8 @@ def search(
         raise TrainingError(
             f'{recipe.name} names no pairs to judge by: give --dev, or validation.folder'
         )
-    network = family.network()
+    place = device_of(device)
+    network = family.network().to(place)
     tensors = weights_in(load(weights), weights)
     try:
         family.begin_with(network, tensors)

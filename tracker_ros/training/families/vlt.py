@@ -60,10 +60,8 @@ VARIANTS: dict[str, tuple[type[Network], vlt.Variant]] = {
     'rpn': (vlt.VltRpn, vlt.VARIANTS['rpn']),
     'scar_small': (vlt.VltScar, _SMALL),
     'tt_small': (vlt.VltTt, _SMALL),
-    'rpn_small': (vlt.VltRpn, _SMALL),
 }
-"""Network and sizes by name. The small ones are for trying things out: no weights were published
-of them, and their paths are made up."""
+"""Network and sizes by name. The small ones are ours, for trying things out."""
 
 _WEIGHTS = {
     vlt.VltScar: {'scores': 1.0, 'overlap': 3.0, 'centres': 1.0},
@@ -130,6 +128,11 @@ class Training(Family):
                 f'{recipe.name}: options: sentence_dropped must be from 0 to 1, not '
                 f'{options.sentence_dropped}'
             )
+        if options.norm_batches < 1:
+            raise RecipeError(
+                f'{recipe.name}: options: norm_batches must be 1 or more, not '
+                f'{options.norm_batches}'
+            )
         self.kind, self.variant = self._variant()
         self.weights = options.weights or _WEIGHTS[self.kind]
         if self.weights.keys() != _WEIGHTS[self.kind].keys():
@@ -143,6 +146,11 @@ class Training(Family):
         recipe = self.recipe
         kind, variant = checked_variant(recipe, VARIANTS)
         crops = recipe.crops
+        if crops.templates != 1:
+            raise TrainingError(
+                f'VLT takes one template, the recipe makes {crops.templates}: put it right in '
+                'crops.templates'
+            )
         for name in ('template_px', 'search_px'):
             if getattr(crops, name) != getattr(variant, name):
                 raise TrainingError(
