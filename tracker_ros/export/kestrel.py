@@ -109,7 +109,7 @@ def manifest(network: Kestrel) -> dict[str, Any]:
             'clip_margin_px': 2,
             'window': 1.0,
             'size_pace': 0.3,
-            **({'update_interval_frames': 50, 'update_score': 0.7} if len(boxes) > 1 else {}),
+            **({'update_interval_frames': 25, 'update_score': 0.7} if len(boxes) > 1 else {}),
         },
         # Not calibrated yet.
         'confidence': {'lost': 0.3, 'sure': 0.6},
