@@ -3,8 +3,8 @@
 """How the field's training sets lie on disk: a reader of each set's own layout.
 
 A reader puts the subjects of a set into a `Writer`. Frames in which the target is hidden or out of
-view are left out, and so is a sequence whose annotation is broken; the others are used. No frame
-is decoded: of YouTube-VOS, whose boxes are those of its masks, the masks are.
+view are kept apart; a sequence whose annotation is broken is left out, and the others are used. No
+frame is decoded: of YouTube-VOS, whose boxes are those of its masks, the masks are.
 
 Annotations are untrusted: names stay below the set's folder, XML with a document type (and so
 with entities) is refused, numbers must be those of a picture.
