@@ -613,6 +613,31 @@ def test_the_command_trains_and_goes_on(small, folder, tmp_path, capsys):
     assert (progress['samples'], progress['decay_from']) == (24, 16)
 
 
+def test_recipes_follow_each_other(small, folder, tmp_path, capsys):
+    steps = {'samples': 16, 'batch': 8, 'rate': 1e-4}
+    paths = []
+    for name, seed in (('long', 1), ('last', 2)):
+        recipe = recipe_of(folder, steps=steps, name=name, seed=seed)
+        paths.append(str(tmp_path / f'{name}.yaml'))
+        Path(paths[-1]).write_text(yaml.safe_dump(recipe.as_dict()))
+    out = tmp_path / 'run'
+    assert main(['train', paths[0], paths[0], '--out', str(out)]) == 2
+    assert 'the same name' in capsys.readouterr().err
+    assert main(['train', *paths, '--out', str(out)]) == 0
+    both = [load(out / name / 'last.pt') for name in ('long', 'last')]
+    assert [each['progress']['samples'] for each in both] == [16, 16]
+    name = 'backbone.stem.0.weight'
+    began, ended = (each['average'][name] for each in both)
+    # A few small steps from where it began, not from the seed.
+    assert 0 < (ended - began).abs().max() < 0.01
+    # After a crash in the last part, the first is left as it is.
+    (out / 'last' / 'last.pt').unlink()
+    before = (out / 'long' / 'log.txt').read_text()
+    assert main(['train', *paths, '--out', str(out), '--resume']) == 0
+    assert (out / 'long' / 'log.txt').read_text() == before
+    assert torch.equal(load(out / 'last' / 'last.pt')['average'][name], ended)
+
+
 def test_the_command_names_what_is_wrong(tmp_path, capsys):
     path = tmp_path / 'small.yaml'
     path.write_text('name: small\n')

@@ -8,6 +8,10 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracker_ros.training.recipe import Recipe
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,7 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=(
             'Trains a network as the recipe says, in one process, or in several that torchrun '
             'starts. A run can be ended at any time (SIGTERM, Ctrl-C, or a crash) and continued '
-            'with --resume, to the same result. '
+            'with --resume, to the same result. Several recipes are run one after the other, each '
+            'beginning with the averaged weights of the one before. '
             'Exit code 2 when the recipe or the data are wrong.'
         ),
     )
@@ -28,9 +33,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every verb that trains by a recipe."""
-    parser.add_argument('recipe', type=Path, metavar='RECIPE', help='a YAML file, see recipes/')
     parser.add_argument(
-        '--out', type=Path, required=True, metavar='FOLDER', help='where the run lives'
+        'recipes', type=Path, nargs='+', metavar='RECIPE', help='YAML files, see recipes/'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        metavar='FOLDER',
+        help='where the run lives; of several recipes, FOLDER/NAME for each',
     )
     parser.add_argument('--resume', action='store_true', help='go on with the run in FOLDER')
     parser.add_argument(
@@ -64,8 +75,9 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
     """Train as `verb`, taught by `args.teacher` where there is one; returns the exit code."""
     try:
         from tracker_ros.training.checkpoints import TrainingError
-        from tracker_ros.training.loop import train
+        from tracker_ros.training.loop import is_over, train
         from tracker_ros.training.pictures import DataError
+        from tracker_ros.training.progress import end_of
         from tracker_ros.training.recipe import RecipeError, read_recipe
     except ImportError as error:
         print(f'tracker_ros {verb}: needs PyTorch: pip install torch ({error})', file=sys.stderr)
@@ -73,29 +85,49 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
     from tracker_ros.evaluation.sequences import SequenceError
 
     try:
-        recipe = read_recipe(args.recipe)
-        if args.data:
-            data = dataclasses.replace(recipe.data, folder=args.data, sets=())
-            recipe = dataclasses.replace(recipe, data=data)
-        if args.dev:
-            validation = dataclasses.replace(recipe.validation, folder=args.dev)
-            recipe = dataclasses.replace(recipe, validation=validation)
+        recipes = [_changed(read_recipe(path), args) for path in args.recipes]
         if verb == 'distill':
-            recipe = dataclasses.replace(recipe, teacher=str(args.teacher or recipe.teacher))
-            if not recipe.teacher:
+            recipes = [
+                dataclasses.replace(recipe, teacher=str(args.teacher or recipe.teacher))
+                for recipe in recipes
+            ]
+        for recipe in recipes:
+            if verb == 'distill' and not recipe.teacher:
                 raise TrainingError(
                     f'{recipe.name} names no teacher: give its weights with --teacher FILE'
                 )
-        train(
-            recipe,
-            args.out,
-            resume=args.resume,
-            begin_with=args.begin_with,
-            minutes=args.minutes,
-            decay_samples=args.decay,
-            device=args.device,
-        )
+        if len({recipe.name for recipe in recipes}) < len(recipes):
+            raise RecipeError('two of the recipes have the same name; their runs need one each')
+        begin_with = args.begin_with
+        for recipe in recipes:
+            folder = args.out / recipe.name if len(recipes) > 1 else args.out
+            if len(recipes) > 1 and args.resume and is_over(folder):
+                begin_with = folder / 'last.pt'
+                continue
+            run = train(
+                recipe,
+                folder,
+                resume=args.resume,
+                begin_with=begin_with,
+                minutes=args.minutes,
+                decay_samples=args.decay,
+                device=args.device,
+            )
+            if run.progress.samples < end_of(run.recipe, run.progress):
+                break
+            begin_with = folder / 'last.pt'
     except (TrainingError, RecipeError, DataError, SequenceError) as error:
         print(f'tracker_ros {verb}: {error}', file=sys.stderr)
         return 2
     return 0
+
+
+def _changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with the folders of the command line."""
+    if args.data:
+        data = dataclasses.replace(recipe.data, folder=args.data, sets=())
+        recipe = dataclasses.replace(recipe, data=data)
+    if args.dev:
+        validation = dataclasses.replace(recipe.validation, folder=args.dev)
+        recipe = dataclasses.replace(recipe, validation=validation)
+    return recipe

@@ -72,7 +72,9 @@ class Run:
             self._compute_again()
         if self.processes.count > 1:
             # Not every batch needs every part: a mask is learned where one is known.
-            self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
+            self._loss = DistributedDataParallel(
+                self._loss, find_unused_parameters=not self.family.uses_all
+            )
 
     def begin_with(self, path: Path) -> None:
         """Take the averaged weights of another run, or weights of a family's own files."""
@@ -257,6 +259,17 @@ def train(
         run = _begun(recipe, folder, resume, begin_with, processes)
         _go(run, folder, minutes, decay_samples, samples)
     return run
+
+
+def is_over(folder: Path) -> bool:
+    """Whether the run in `folder` has seen all its samples. Raises TrainingError."""
+    last = folder / 'last.pt'
+    if not last.exists():
+        return False
+    content = load(last)
+    recipe = recipe_from(yaml.safe_load(content['recipe']), str(last))
+    progress = Progress(**content['progress'])
+    return progress.samples >= end_of(recipe, progress)
 
 
 def _go(
