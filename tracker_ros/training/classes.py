@@ -76,7 +76,9 @@ class ClassFolder:
     def __init__(self, folder: Path, side_px: int, changes: Changes, seed: int = 0) -> None:
         """Raises DataError."""
         if not folder.is_dir():
-            raise DataError(f'{folder} is no folder; it must hold one folder of images a class')
+            raise DataError(
+                f'{folder} is no folder; give one that holds a folder of images for each class'
+            )
         self.classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
         self.side_px, self.changes, self.seed = side_px, changes, seed
         self._files: list[tuple[Path, int]] = []
