@@ -132,6 +132,20 @@ def test_the_footage_of_a_clip_is_read_once_for_all_trackers(tmp_path, monkeypat
     assert picture[true_y, true_x, 1] > picture[true_y, true_x, 2] + 60
 
 
+def test_a_small_target_is_shown_near_with_all_that_was_found(tmp_path):
+    cv2.imwrite(str(tmp_path / '0.png'), np.full((600, 800, 3), 90, np.uint8))
+    truth = np.array([[100.0, 100, 20, 20]])
+    sequence = Sequence('far', tmp_path, truth, 800, 600, 30.0)
+    for x, green_px, red_px in ((140.0, 112, 202), (790.0, 45, 356)):
+        run = Run('a', sequence, np.array([[x, 100, 20, 20]]), np.ones(1), np.ones(1))
+        ((worst,),) = worst_frames({'a': [run]}).values()
+        picture = cv2.imdecode(np.frombuffer(worst.jpeg, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        assert picture.shape == (270, 360, 3)
+        colour = picture[:, :, 1] - picture[:, :, 2]
+        assert np.flatnonzero((colour > 60).any(axis=0))[0] == pytest.approx(green_px, abs=3)
+        assert np.flatnonzero((colour < -60).any(axis=0))[0] == pytest.approx(red_px, abs=3)
+
+
 @pytest.mark.parametrize(
     ('overlap', 'frame'),
     [

@@ -292,7 +292,8 @@ def _tracker(place: int, tracker: str, runs: list[Run], worst: list[WorstFrame])
     return (
         f'<h2 id="{_anchor(place)}">{_key(place)}{_text(tracker)}</h2>'
         f'<p class="note">AUC by clip, worst first: {clips}</p>'
-        '<p class="note">Where it was worst; green is true, red is found.</p>'
+        '<p class="note">Where it was worst; green is true, red is found. Small targets are shown '
+        'near.</p>'
         f'<div class="frames">{figures}</div>'
     )
 
