@@ -8,6 +8,7 @@ import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ def _convert(options: argparse.Namespace) -> int:
     name = options.name or options.file.name.split('.')[0].lower()
     try:
         folder = options.output or store.place_of(name)
-        package = convert(options.file, options.family, name, folder, **store.facts_of(name))
+        facts: dict[str, Any] = {**store.facts_of(name)}
+        package = convert(options.file, options.family, name, folder, **facts)
     except (CheckpointError, ConversionError, PackageError, OSError) as error:
         print(f'tracker_ros models convert: {error}', file=sys.stderr)
         return 1

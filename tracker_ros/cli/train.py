@@ -8,10 +8,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tracker_ros.training.recipe import Recipe
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -122,8 +119,8 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
     return 0
 
 
-def _changed(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with the folders of the command line."""
+def _changed(recipe: Any, args: argparse.Namespace) -> Any:
+    """The `Recipe` with the folders of the command line."""
     if args.data:
         data = dataclasses.replace(recipe.data, folder=args.data, sets=())
         recipe = dataclasses.replace(recipe, data=data)
