@@ -8,7 +8,6 @@ import argparse
 import functools
 import sys
 from pathlib import Path
-from typing import Any
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
