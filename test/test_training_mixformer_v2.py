@@ -87,7 +87,7 @@ def corner_teacher(path, **facts):
     search = normalised(batch.search)
     templates = [normalised(each) for each in batch.templates.unbind(dim=1)]
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.005)
-    for _ in range(120):
+    for _ in range(100):
         found = losses.corners_of(network(*templates, search).boxes)
         loss = (found - losses.corners_of(batch.truth.boxes)).abs().mean()
         optimiser.zero_grad()
@@ -338,19 +338,19 @@ def test_the_recipes_from_the_teacher_to_the_smallest(tmp_path):
 
     first = Run(dry('mixformer_v2_b_sparse', 8, 0.003, fast, teacher=str(teacher)))
     before = first.train_on(batch)
-    run, twelve = stage('b_sparse', 90, 0.003, teacher=str(teacher))
+    run, twelve = stage('b_sparse', 100, 0.003, teacher=str(teacher))
     after = run.train_on(batch)
     assert float(after['logits']) < 0.4 * float(before['logits'])
     assert float(after['loss']) < 0.4 * float(before['loss'])
 
-    run, faded = stage('b_fade', 40, 0.001, twelve, twelve, fade_samples=240)
+    run, faded = stage('b_fade', 30, 0.001, twelve, twelve, fade_samples=160)
     assert [block.branch.weight for block in run.network.backbone.blocks[:4]] == [0, 1, 1, 0]
-    run, eight = stage('b_deep', 20, 0.001, faded, twelve)
+    run, eight = stage('b_deep', 10, 0.001, faded, twelve)
     assert len(run.network.backbone.blocks) == 8
 
-    run, faded = stage('s_fade4', 40, 0.001, eight, eight, fade_samples=240)
-    run, four = stage('s_deep4', 20, 0.001, faded, eight)
-    run, small = stage('s_mlp', 40, 0.002, four, four)
+    run, faded = stage('s_fade4', 35, 0.001, eight, eight, fade_samples=160)
+    run, four = stage('s_deep4', 10, 0.001, faded, eight)
+    run, small = stage('s_mlp', 30, 0.002, four, four)
     assert run.network.variant == dataclasses.replace(TINY, mlp_ratio=1)
 
     kept = {name: each.clone() for name, each in load(tmp_path / 's_mlp' / 'network.pt').items()}

@@ -66,6 +66,8 @@ class Family(ABC):
 
     options_kind: ClassVar[type] = NoOptions
     """A frozen dataclass: the entries of the recipe's `options`, with their defaults."""
+    uses_all: ClassVar[bool] = False
+    """Each batch's loss depends on all that is trained; several processes need not look then."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Raises RecipeError where the options are wrong."""

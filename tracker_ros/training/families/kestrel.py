@@ -19,6 +19,8 @@ from tracker_ros.training.progress import Progress
 
 
 class Training(Family):
+    uses_all = True
+
     def network(self) -> Kestrel:
         recipe = self.recipe
         network = Kestrel(checked_variant(recipe, VARIANTS))

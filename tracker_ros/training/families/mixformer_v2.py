@@ -114,6 +114,7 @@ class Seen:
 
 class Training(Family):
     options_kind = Options
+    uses_all = True
     options: Options
 
     def __init__(self, recipe: Recipe) -> None:

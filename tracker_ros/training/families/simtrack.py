@@ -45,6 +45,7 @@ class Options:
 
 class Training(Family):
     options_kind = Options
+    uses_all = True
 
     def network(self) -> SimTrack:
         variant = checked_variant(self.recipe, VARIANTS)
