@@ -20,12 +20,10 @@ from enum import IntEnum
 # All in logits, of which probabilities have more the surer they are. A fall by so much below
 # what is usual is no sure frame any more; beyond the highest, usual is no surer.
 _FALL = 2.25
-_FOUND_FALL = 2.25
 _HIGHEST_USUAL = 4.0
 # How fast what is usual follows sure frames, and how much it sinks with each that is not: what
 # has changed for good is sure again after a while.
 _RATE = 0.1
-_DOWN_RATE = 0.1
 _SINKING = 0.01
 _NEARLY = 1e-6
 # What is found of a lost target has to be surer than `sure`: by so much of the doubt that leaves.
@@ -100,11 +98,9 @@ class Life:
         least = self.thresholds.sure
         if self._usual is None:
             return least
-        fall = _FALL
         if self.is_missing:
             least += _FOUND_DOUBT * (1.0 - least)
-            fall = _FOUND_FALL
-        return max(least, 1.0 / (1.0 + math.exp(fall - self._usual)))
+        return max(least, 1.0 / (1.0 + math.exp(_FALL - self._usual)))
 
     def update(self, score: float, because: str = '') -> State:
         """Take the score of a frame; returns the state after it, `reason` says why.
@@ -153,11 +149,7 @@ class Life:
             return
         held = min(max(score, _NEARLY), 1.0 - _NEARLY)
         logit = min(math.log(held / (1.0 - held)), _HIGHEST_USUAL)
-        if self._usual is None:
-            self._usual = logit
-            return
-        rate = _RATE if logit > self._usual else _DOWN_RATE
-        self._usual += rate * (logit - self._usual)
+        self._usual = logit if self._usual is None else self._usual + _RATE * (logit - self._usual)
 
     def _enter(self, state: State, reason: str) -> None:
         self.state = state
