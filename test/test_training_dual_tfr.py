@@ -30,10 +30,10 @@ from tracker_ros.training import losses  # noqa: E402
 from tracker_ros.training.batches import collate  # noqa: E402
 from tracker_ros.training.checkpoints import TrainingError  # noqa: E402
 from tracker_ros.training.classes import Changes, ClassFolder, collate_classes  # noqa: E402
+from tracker_ros.training.families import normalised  # noqa: E402
 from tracker_ros.training.families.dual_tfr import (  # noqa: E402
     Training,
     local_weights,
-    normalised,
     tokens_inside,
 )
 from tracker_ros.training.families.dual_tfr_local import DroppedPath  # noqa: E402

@@ -460,8 +460,12 @@ def test_the_recipe_is_that_of_the_paper():
     ('options', 'changes', 'message'),
     [
         ({}, {'precision': 'bf16'}, 'put fp32 in precision'),
-        ({}, {'crops': {'template_px': 64, 'search_px': 127}}, '63 and 127 px.*makes 64 and 127'),
-        ({}, {'crops': {'template_px': 63, 'search_px': 127, 'templates': 2}}, 'not 2'),
+        ({}, {'crops': {'template_px': 64, 'search_px': 127}}, 'makes 1 of 64 and 127'),
+        (
+            {},
+            {'crops': {'template_px': 63, 'search_px': 127, 'templates': 2}},
+            'makes 2 of 63 and 127',
+        ),
         ({'backbone_layers': ['layer5']}, {}, "no 'layer5'"),
         ({}, {'variant': 'huge'}, "no variant 'huge'"),
     ],

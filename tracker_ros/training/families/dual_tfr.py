@@ -23,11 +23,17 @@ from tracker_ros.networks.dual_tfr import VARIANTS, Block, DualTfr
 from tracker_ros.networks.swin import SwinBlock
 from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError
-from tracker_ros.training.families import Family, Group, checked_variant, decaying
+from tracker_ros.training.families import (
+    Family,
+    Group,
+    check_crops,
+    checked_variant,
+    decaying,
+    normalised,
+)
 from tracker_ros.training.losses import corners_of, mean_over, overlap
 from tracker_ros.training.progress import Progress
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LOCAL = ('lab.', 'lab_norm.')
 
 
@@ -47,18 +53,12 @@ class Options:
 
 class Training(Family):
     options_kind = Options
+    uses_all = True
 
     def network(self) -> DualTfr:
-        recipe = self.recipe
-        network = DualTfr(checked_variant(recipe, VARIANTS))
-        crops, variant = recipe.crops, network.variant
-        needed = variant.template_px, variant.search_px, 1
-        if (crops.template_px, crops.search_px, crops.templates) != needed:
-            raise TrainingError(
-                f'DualTFR takes one template of {needed[0]} px and search crops of {needed[1]} '
-                f'px, the recipe makes {crops.templates} of {crops.template_px} and '
-                f'{crops.search_px}: put it right in crops'
-            )
+        variant = checked_variant(self.recipe, VARIANTS)
+        check_crops(self.recipe, variant.template_px, variant.search_px, 1)
+        network = DualTfr(variant)
         for name, part in network.named_children():
             if not name.startswith('lab'):
                 part.apply(_xavier)
@@ -137,14 +137,6 @@ class Training(Family):
         output = network(normalised(templates[:, 0]), normalised(search))
         sure, best = output.scores.diff(dim=-1)[..., 0].max(dim=1)
         return output.boxes[torch.arange(len(best)), best], sure
-
-
-def normalised(images: Tensor) -> Tensor:
-    """BGR (B, 3, S, S) in 0..255 to RGB, by ImageNet's mean and deviation."""
-    # In 16 bits neighbouring levels would become one.
-    images = images.float()
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
-    return (images.flip(1) / 255 - mean) / std
 
 
 def tokens_inside(boxes: Tensor, count: int) -> Tensor:

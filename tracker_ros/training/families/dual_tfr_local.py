@@ -22,8 +22,7 @@ from tracker_ros.networks.dual_tfr import VARIANTS, LocalClassifier
 from tracker_ros.networks.swin import SwinBlock
 from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.classes import Changes, ClassBatch, ClassFolder, collate_classes
-from tracker_ros.training.families import Family, checked_variant
-from tracker_ros.training.families.dual_tfr import normalised
+from tracker_ros.training.families import Family, checked_variant, normalised
 from tracker_ros.training.pictures import DataError
 from tracker_ros.training.progress import Progress
 
@@ -57,6 +56,7 @@ class DroppedPath(nn.Module):
 
 class Training(Family):
     options_kind = Options
+    uses_all = True
 
     def network(self) -> LocalClassifier:
         variant = checked_variant(self.recipe, VARIANTS)

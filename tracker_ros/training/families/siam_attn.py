@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
 from tracker_ros.networks.siam_attn import MASK_PX, STRIDE_PX, VARIANTS, Output, SiamAttn
 from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError
-from tracker_ros.training.families import Family, Group, checked_variant
+from tracker_ros.training.families import Family, Group, check_crops, checked_variant
 from tracker_ros.training.losses import corners_of, mean_over
 from tracker_ros.training.progress import Progress
 from tracker_ros.training.proposals import (
@@ -46,8 +47,6 @@ _CORRECTION_STDS = (0.1, 0.1, 0.2, 0.2)
 """The box head learns corrections divided by these, as `trackers/siam_attn.py` expects them."""
 _SMALLEST_PX = 10.0
 """Sides of a proposal are held to this, as in tracking."""
-# Of torchvision's ImageNet weights: RGB, 0 to 1.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIDED = ('layer2.0', 'layer3.0', 'layer4.0')
 
 
@@ -90,14 +89,7 @@ class Training(Family):
                 f'{recipe.name}: SiamAttn multiplies features that are not normalised, which '
                 f'{recipe.precision} does not hold: put fp32 in precision'
             )
-        crops, needed = recipe.crops, (variant.template_px, variant.search_px)
-        if (crops.template_px, crops.search_px) != needed:
-            raise TrainingError(
-                f'{recipe.variant} takes crops of {needed[0]} and {needed[1]} px, the recipe '
-                f'makes {crops.template_px} and {crops.search_px}: put it right in crops'
-            )
-        if crops.templates != 1:
-            raise TrainingError(f'SiamAttn takes one template, not {crops.templates}')
+        check_crops(recipe, variant.template_px, variant.search_px, 1)
         unknown = set(options.backbone_layers) - {f'layer{stage}' for stage in range(1, 5)}
         if unknown:
             raise TrainingError(
@@ -321,7 +313,9 @@ def backbone_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in shortcuts:
         own[name] = functional.pad(own[name], (1, 1, 1, 1))
     weight = own['conv1.weight']
-    mean, std = (weight.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    mean, std = (
+        weight.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     # Normalising subtracts the same from every output, since the convolution has no padding.
     own['bn1.running_mean'] = own['bn1.running_mean'] + (weight * mean / std).sum(dim=(1, 2, 3))
     own['conv1.weight'] = (weight / (255 * std)).flip(1)
