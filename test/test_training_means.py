@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import re
@@ -22,7 +23,12 @@ from tracker_ros.networks import kestrel  # noqa: E402
 from tracker_ros.networks.mixformer_v2 import Variant  # noqa: E402
 from tracker_ros.training import loop  # noqa: E402
 from tracker_ros.training.checkpoints import TrainingError, load  # noqa: E402
-from tracker_ros.training.families import Group, mixformer_v2, simtrack  # noqa: E402
+from tracker_ros.training.families import (  # noqa: E402
+    Group,
+    mixformer_v2,
+    read_weights,
+    simtrack,
+)
 from tracker_ros.training.families.mixformer_v2 import Training as MixFormerTraining  # noqa: E402
 from tracker_ros.training.loop import Run, train  # noqa: E402
 from tracker_ros.training.processes import Processes, device_of  # noqa: E402
@@ -69,13 +75,15 @@ from tracker_ros.training.families import mixformer_v2
 mixformer_v2.VARIANTS['tiny'] = own.MIXFORMER
 loop._LOG_EVERY_S = 0.0
 samples = own.samples_of(templates=2, absent=own.ABSENT)
-loop.train(own.mixformer_recipe(), Path({out!r}), samples=samples, device='cpu')
+for name in ('two', 'again'):
+    folder = Path({out!r}) / name
+    loop.train(own.mixformer_recipe(), folder, samples=samples, device='cpu')
 """
 
 
 def shared(out: Path) -> None:
-    """The run of two processes that torchrun starts."""
-    script = out.parent / 'shared.py'
+    """Two runs of the same two processes that torchrun starts, one after the other."""
+    script = out / 'shared.py'
     tests = str(Path(__file__).parent)
     script.write_text(_SHARED.format(tests=tests, out=str(out)))
     torchrun = [
@@ -105,9 +113,10 @@ def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, '_LOG_EVERY_S', 0.0)
     samples = samples_of(templates=2, absent=ABSENT)
     alone = train(mixformer_recipe(), tmp_path / 'one', samples=samples, device='cpu')
-    shared(tmp_path / 'two')
+    shared(tmp_path)
     assert len(curve(tmp_path / 'one')) == 6
     assert curve(tmp_path / 'two') == pytest.approx(curve(tmp_path / 'one'), abs=2e-4)
+    assert curve(tmp_path / 'again') == curve(tmp_path / 'two')
     together = load(tmp_path / 'two' / 'last.pt')
     assert together['progress']['samples'] == 48
     for name, value in alone.network.state_dict().items():
@@ -188,6 +197,23 @@ def test_what_cannot_be_computed_twice_says_so(monkeypatch):
     monkeypatch.setitem(kestrel.VARIANTS, 'tiny', variant)
     with pytest.raises(TrainingError, match='kestrel has no part that could be computed twice'):
         Run(tiny_recipe('kestrel', gradient_checkpointing=True))
+
+
+# Weights
+
+
+def test_weights_are_read_beside_objects_of_other_projects(tmp_path):
+    """Which PyTorch refuses; nothing of them is run."""
+    weights = {'module.head.weight': torch.rand(2, 3)}
+    torch.save({'net': weights, 'settings': argparse.Namespace(rate=1)}, tmp_path / 'w.pth.tar')
+    with pytest.raises(TrainingError, match='no checkpoint that can be read'):
+        load(tmp_path / 'w.pth.tar')
+    found = read_weights(tmp_path / 'w.pth.tar')
+    assert list(found) == ['head.weight']
+    assert torch.equal(found['head.weight'], weights['module.head.weight'])
+    torch.save({'epoch': 3}, tmp_path / 'none.pt')
+    with pytest.raises(TrainingError, match=r'none\.pt'):
+        read_weights(tmp_path / 'none.pt')
 
 
 # Devices

@@ -255,9 +255,8 @@ def train(
     """
     torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(1)
-    with joined(device) as processes:
-        run = _begun(recipe, folder, resume, begin_with, processes)
-        _go(run, folder, minutes, decay_samples, samples)
+    run = _begun(recipe, folder, resume, begin_with, joined(device))
+    _go(run, folder, minutes, decay_samples, samples)
     return run
 
 

@@ -8,10 +8,9 @@ follows from its number, all processes together see the samples that one would s
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import datetime
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,9 +64,8 @@ class Processes:
         return dict(zip(parts, means, strict=True)), bool(packed[-1] > 0)
 
 
-@contextlib.contextmanager
-def joined(device: str = '') -> Iterator[Processes]:
-    """Join the processes that torchrun has started, or be the only one; leaves them at the end.
+def joined(device: str = '') -> Processes:
+    """This process among those that torchrun has started, or as the only one.
 
     device: as PyTorch names it; if empty, a GPU where there is one, of several that of the
     process's number on its machine. Raises TrainingError where it is not there.
@@ -77,20 +75,19 @@ def joined(device: str = '') -> Iterator[Processes]:
     if place.type == 'cuda':
         torch.cuda.set_device(place)
     if count == 1:
-        yield Processes(0, 1, place)
-        return
+        return Processes(0, 1, place)
     backend = 'nccl' if place.type == 'cuda' else 'gloo'
     try:
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        # They meet once, however many runs there are, and part when the process ends.
+        if not dist.is_initialized():
+            dist.init_process_group(backend, timeout=_PATIENCE)
+            atexit.register(dist.destroy_process_group)
     except (ValueError, RuntimeError) as error:
         raise TrainingError(
             f'the {count} processes that WORLD_SIZE tells of cannot join: {error}; start them '
             'with torchrun'
         ) from error
-    try:
-        yield Processes(dist.get_rank(), count, place)
-    finally:
-        dist.destroy_process_group()
+    return Processes(dist.get_rank(), count, place)
 
 
 def device_of(name: str, local_rank: int = 0) -> torch.device:
