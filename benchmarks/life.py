@@ -51,10 +51,11 @@ from tracker_ros.evaluation.sequences import Sequence, SequenceError, read_seque
 from tracker_ros.trackers import Tracker, TrackerError, create
 from tracker_ros.tracking import Session, State, Thresholds
 
-MODELS = ('vittrack', 'nanotrack_v3', 'nanotrack_v2')
+MODELS = ('nano', 'vittrack', 'nanotrack_v3', 'nanotrack_v2')
 WITH, BARE = '', ' bare'
 """What is added to a model's name."""
 RAW_THRESHOLDS = {
+    'nano': Thresholds(lost=0.30, sure=0.60),
     'vittrack': Thresholds(lost=0.20, sure=0.35),
     'nanotrack_v2': Thresholds(lost=0.35, sure=0.60),
     'nanotrack_v3': Thresholds(lost=0.35, sure=0.60),
