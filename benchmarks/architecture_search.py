@@ -284,12 +284,14 @@ def report(recipe: Recipe, result: dict[str, Any]) -> str:
         [str(row['judged']), f'{row["best"]:.4f}', f'{row["median"]:.4f}']
         for row in result['search']
     ]
-    supernet = result['supernet']
+    supernet, again = result['supernet'], result.get('retrained_samples')
+    options = f' --retrain {again}' if again else ''
     return '\n'.join(
         [
             '# Architecture search in a small space',
             '',
-            f'`python benchmarks/architecture_search.py recipes/{recipe.name}.yaml`: a space of '
+            f'`python benchmarks/architecture_search.py recipes/{recipe.name}.yaml{options}`: '
+            'a space of '
             f'{result["space"]} architectures, {result["data"]}; its supernet saw '
             f'{supernet["samples"]} samples.',
             '',
