@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     compared = compare(recipe, weights, searched, samples, arguments)
     result = {
         'recipe': recipe.name,
-        'data': 'the data of the recipe' if arguments.test else 'made up',
+        'data': 'the data of the recipe' if arguments.test else 'pictures made up',
         'space': f'4^{len(found.paths.genes())}',
         'supernet': {
             'samples': progress_of(supernet)['samples'],
