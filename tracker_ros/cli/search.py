@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         recipe = read_recipe(args.recipe)
         if args.data:
-            data = dataclasses.replace(recipe.data, folder=args.data)
+            data = dataclasses.replace(recipe.data, folder=args.data, sets=())
             recipe = dataclasses.replace(recipe, data=data)
         if args.dev:
             validation = dataclasses.replace(recipe.validation, folder=args.dev)
