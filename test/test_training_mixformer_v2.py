@@ -106,14 +106,14 @@ def corner_teacher(path, **facts):
 def test_complete_overlap_by_hand():
     """Two squares of 2 that share a half: IoU 1/3, centres 1 apart, hull 3 x 2."""
     found, true = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]])
-    value = float(losses.complete_overlap(found, true))
+    value = float(losses.complete_overlap(found, true, 0.5))
     assert value == pytest.approx(1 / 3 - 1 / 13, abs=1e-5)
     # 3 x 2 and 2 x 2 with one corner: IoU 2/3, centres 0.5 apart, hull 3 x 2; shapes count now.
     found, true = torch.tensor([[0.0, 0, 3, 2]]), torch.tensor([[0.0, 0, 2, 2]])
     unlike = 4 / math.pi**2 * (math.atan(1.5) - math.atan(1)) ** 2
     share = unlike / (1 / 3 + unlike)
     expected = 2 / 3 - 0.25 / 13 - share * unlike
-    assert float(losses.complete_overlap(found, true)) == pytest.approx(expected, abs=1e-5)
+    assert float(losses.complete_overlap(found, true, 0.5)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_distribution_over_other_bins_has_the_same_mean():
@@ -281,6 +281,34 @@ def test_features_come_nearer_to_those_of_the_teacher(tmp_path):
         last = run.train_on(batch)
     assert float(last['features']) < 0.5 * float(first['features'])
     assert set(last) == {'loss', 'norm', 'l1', 'ciou', 'features', 'iou'}
+
+
+def test_features_are_compared_by_the_mean_over_the_pairs(tmp_path):
+    teacher = saved(lively(dataclasses.replace(TINY, depth=6)), tmp_path / 'deep.pt')
+    batch = batch_of(templates=2)
+
+    def of(*matched):
+        options = {'features': 0.2, 'matched': [list(pair) for pair in matched], 'drop_path': 0.0}
+        run = Run(recipe_of(options, teacher=str(teacher)))
+        run.network.load_state_dict(lively(TINY).state_dict())
+        with torch.no_grad():
+            return float(run.family.loss(run.network, batch, run.progress)[1]['features'])
+
+    first, second, both = of((1, 2)), of((3, 5)), of((1, 2), (3, 5))
+    assert first != pytest.approx(second, rel=0.01)
+    assert both == pytest.approx((first + second) / 2, rel=1e-4)
+
+
+def test_a_target_at_the_rim_counts_as_far_as_it_is_seen():
+    run = Run(recipe_of({'drop_path': 0.0}))
+    batch = batch_of(templates=2)
+    found = []
+    for box in ([0.9, 0.5, 0.6, 0.4], [0.8, 0.5, 0.4, 0.4]):
+        truth = dataclasses.replace(batch.truth, boxes=torch.tensor([box]).expand(8, -1))
+        made = dataclasses.replace(batch, truth=truth)
+        with torch.no_grad():
+            found.append(float(run.family.loss(run.network, made, run.progress)[0]))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,19 @@ def test_the_loss_is_that_of_the_paper(tiny):
     assert float(loss) == pytest.approx(float(2 * unlike + 5 * apart), rel=1e-5)
 
 
+def test_a_target_at_the_rim_counts_as_far_as_it_is_seen(tiny):
+    run = Run(tiny_recipe('simtrack'))
+    run.network.eval()
+    batch = batch_of()
+    found = []
+    for box in ([0.9, 0.5, 0.6, 0.4], [0.8, 0.5, 0.4, 0.4]):
+        truth = dataclasses.replace(batch.truth, boxes=torch.tensor([box]).expand(8, -1))
+        made = dataclasses.replace(batch, truth=truth)
+        with torch.no_grad():
+            found.append(float(run.family.loss(run.network, made, run.progress)[0]))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_the_tower_learns_at_a_tenth_of_the_rate(tiny):
     run = Run(tiny_recipe('simtrack', options={'backbone_rate': 0.1}))
     tower = dict(run.network.backbone.visual.named_parameters())

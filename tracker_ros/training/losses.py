@@ -132,12 +132,12 @@ def overlap(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return plain, plain - (hull - union) / hull
 
 
-def complete_overlap(found: Tensor, true: Tensor) -> Tensor:
-    """Complete IoU of corners (..., 4), in [-1, 1] (Zheng et al., AAAI 2020).
+def complete_overlap(found: Tensor, true: Tensor, shapes_from: float = 0.0) -> Tensor:
+    """Complete IoU of corners (..., 4), at most 1 (Zheng et al., AAAI 2020, eq. 10 to 13).
 
-    Beside the overlap it counts how far the centres are apart, by the diagonal of the hull, and
-    how unlike the shapes are, once the boxes overlap by half. Of a box whose right side lies left
-    of the left one, the sides are taken for one.
+    Beside the overlap it counts how far the centres are apart, by the diagonal of the hull, and,
+    once the boxes overlap by `shapes_from`, how unlike the shapes are. Of a box whose right side
+    lies left of the left one, the sides are taken for one.
     """
     found = torch.cat([found[..., :2], torch.maximum(found[..., 2:], found[..., :2])], dim=-1)
     plain = overlap(found, true)[0]
@@ -151,8 +151,8 @@ def complete_overlap(found: Tensor, true: Tensor) -> Tensor:
     ]
     unlike = 4 / math.pi**2 * (angles[0] - angles[1]).square()
     with torch.no_grad():
-        share = (plain > 0.5) * unlike / (1 - plain + unlike).clamp(min=_SMALLEST)
-    return (plain - apart / diagonal - share * unlike).clamp(-1, 1)
+        share = (plain >= shapes_from) * unlike / (1 - plain + unlike).clamp(min=_SMALLEST)
+    return plain - apart / diagonal - share * unlike
 
 
 def generalized_overlap(found: Tensor, true: Tensor) -> Tensor:

@@ -42,6 +42,31 @@ def rate_at(recipe: Recipe, progress: Progress) -> float:
     return rate
 
 
+def log_rate_at(recipe: Recipe, progress: Progress, first_rate: float) -> float:
+    """The learning rate as in PySOT: rising from `first_rate`, then falling, by equal factors.
+
+    PySOT takes a step each epoch, here it is each batch. Where an earlier end is asked for, it
+    falls to the final rate from where it is.
+    """
+    steps, done, begin = recipe.steps, progress.samples, progress.decay_from
+    length = max(1, steps.samples - steps.warmup_samples)
+
+    def planned(samples: int) -> float:
+        if samples < steps.warmup_samples:
+            return _between(first_rate, steps.rate, samples / steps.warmup_samples)
+        return _between(steps.rate, steps.final_rate, (samples - steps.warmup_samples) / length)
+
+    if begin < 0:
+        return planned(done)
+    part = (done - begin) / max(1, progress.decay_samples)
+    return _between(planned(begin), steps.final_rate, part)
+
+
+def _between(first: float, last: float, part: float) -> float:
+    """From `first` at 0 to `last` at 1, by equal factors."""
+    return float(first * (last / first) ** min(max(part, 0.0), 1.0))
+
+
 def end_of(recipe: Recipe, progress: Progress) -> int:
     """How many samples the run sees in all."""
     if progress.decay_from >= 0:

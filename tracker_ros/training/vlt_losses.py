@@ -17,7 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracker_ros.networks.vlt import STRIDE, RpnOutput, ScarOutput, TtOutput
-from tracker_ros.training.losses import Truth, centred, corners_of, mean_over, overlap
+from tracker_ros.training.losses import (
+    Truth,
+    complete_overlap,
+    corners_of,
+    mean_over,
+    overlap,
+)
 from tracker_ros.training.proposals import (
     NEGATIVE,
     POSITIVE,
@@ -180,23 +186,3 @@ def box_losses(found: Tensor, true: Tensor, kind: str) -> Tensor:
     if kind == 'ciou':
         return 1 - complete_overlap(found, true)
     return -overlap(found, true)[0].clamp(min=1e-4).log()
-
-
-def complete_overlap(found: Tensor, true: Tensor) -> Tensor:
-    """CIoU of corners (..., 4) (Zheng et al., AAAI 2020, equations 10 to 13).
-
-    The overlap less the distance of the centres, in diagonals of the hull, squared, and less how
-    unlike the shapes are.
-    """
-    plain = overlap(found, true)[0]
-    one, other = centred(found), centred(true)
-    hull = torch.maximum(found[..., 2:], true[..., 2:]) - torch.minimum(
-        found[..., :2], true[..., :2]
-    )
-    distance = (one[..., :2] - other[..., :2]).square().sum(dim=-1)
-    distance = distance / hull.square().sum(dim=-1).clamp(min=_SMALLEST)
-    angles = [torch.atan(box[..., 2] / box[..., 3].clamp(min=_SMALLEST)) for box in (one, other)]
-    unlike = 4 / math.pi**2 * (angles[0] - angles[1]).square()
-    with torch.no_grad():
-        weight = unlike / (1 - plain + unlike).clamp(min=_SMALLEST)
-    return plain - distance - weight * unlike

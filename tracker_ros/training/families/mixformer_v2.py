@@ -72,7 +72,8 @@ class Options:
     """Of the mean over the four sides of the divergence from the teacher's distribution, as in
     the public code; the paper sums and counts 1, which is 4 here."""
     features: float = 0.0
-    """Of the squared difference to the teacher's features in `matched`; 0.2 in section 4.1."""
+    """Of the squared difference to the teacher's features in `matched`, the mean over all pairs;
+    0.2 in section 4.1."""
     matched: tuple[tuple[int, int], ...] = ()
     """Layer of the student and layer of the teacher whose outputs are compared, from 0."""
     faded: tuple[int, ...] = ()
@@ -212,7 +213,8 @@ class Training(Family):
         seen = self._run(network, batch.templates, batch.search, [pair[0] for pair in matched])
         truth = batch.truth
         shown = truth.present * truth.certain
-        true = corners_of(truth.boxes)
+        # Of a target at the rim, as far as the crop shows it: no bin lies outside.
+        true = corners_of(truth.boxes).clamp(0, 1)
         if self.options.stage == 'score':
             scores = network.score_head(seen.tokens)
             errors = functional.binary_cross_entropy_with_logits(
@@ -231,7 +233,7 @@ class Training(Family):
         found = _corners(logits, network.box_head.positions)
         parts = {
             'l1': mean_over((found - true).abs().mean(dim=-1), shown),
-            'ciou': mean_over(1 - complete_overlap(found, true), shown),
+            'ciou': mean_over(1 - complete_overlap(found, true, 0.5), shown),
         }
         if self._teacher is not None:
             sides, features = self._taught(batch, [pair[1] for pair in matched])
@@ -245,7 +247,8 @@ class Training(Family):
                     .mean(dim=(1, 2))
                     for one, other in matched
                 ]
-                parts['features'] = torch.stack(of_each).sum(dim=0).mean()
+                # The public code's mean; equation 6 has the sum over the pairs.
+                parts['features'] = torch.stack(of_each).mean()
         loss = torch.stack([getattr(options, name) * each for name, each in parts.items()]).sum()
         parts['iou'] = mean_over(overlap(found.detach(), true)[0], shown)
         return loss, parts

@@ -26,7 +26,7 @@ from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.families import Family, Group, check_crops, checked_variant
 from tracker_ros.training.losses import corners_of, mean_over
-from tracker_ros.training.progress import Progress
+from tracker_ros.training.progress import Progress, log_rate_at
 from tracker_ros.training.proposals import (
     NEGATIVE,
     POSITIVE,
@@ -123,18 +123,8 @@ class Training(Family):
         ]
 
     def rate(self, progress: Progress) -> float:
-        """Rising, then falling, by equal factors; the official code takes a step each epoch."""
-        steps, done = self.recipe.steps, progress.samples
-        if done < steps.warmup_samples:
-            return _between(self.options.first_rate, steps.rate, done / steps.warmup_samples)
-        length = max(1, steps.samples - steps.warmup_samples)
-        rate = _between(steps.rate, steps.final_rate, (done - steps.warmup_samples) / length)
-        begin = progress.decay_from
-        if begin < 0:
-            return rate
-        start = _between(steps.rate, steps.final_rate, (begin - steps.warmup_samples) / length)
-        part = (done - begin) / max(1, progress.decay_samples)
-        return _between(start, steps.final_rate, part)
+        """Rising, then falling, by equal factors."""
+        return log_rate_at(self.recipe, progress, self.options.first_rate)
 
     def set_mode(self, network: SiamAttn, progress: Progress) -> None:
         """The backbone holds what it has, norms too, but for layers that are trained by now."""
@@ -320,8 +310,3 @@ def backbone_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own['bn1.running_mean'] = own['bn1.running_mean'] + (weight * mean / std).sum(dim=(1, 2, 3))
     own['conv1.weight'] = (weight / (255 * std)).flip(1)
     return own
-
-
-def _between(first: float, last: float, part: float) -> float:
-    """From `first` at 0 to `last` at 1, by equal factors."""
-    return float(first * (last / first) ** min(max(part, 0.0), 1.0))

@@ -81,7 +81,8 @@ class Training(Family):
         """Of samples that show the target; the others say nothing of where it is."""
         output = self._run(network, batch.templates, batch.template_boxes, batch.search)
         shown = batch.truth.present * batch.truth.certain
-        found, true = corners_of(output.boxes), corners_of(batch.truth.boxes)
+        # Of a target at the rim, as far as the crop shows it: the corners cannot lie outside.
+        found, true = corners_of(output.boxes), corners_of(batch.truth.boxes).clamp(0, 1)
         parts = {
             'giou': mean_over(1 - generalized_overlap(found, true), shown),
             'l1': mean_over((found - true).abs().mean(dim=-1), shown),

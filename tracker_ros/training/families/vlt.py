@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracker_ros.export import IMAGENET_MEAN, IMAGENET_STD
 from tracker_ros.networks import vlt
 from tracker_ros.networks.moda_mixer import EMBEDDING, MixedBackbone, Paths
 from tracker_ros.networks.shuffle_supernet import CANDIDATES, Stages
@@ -28,8 +27,14 @@ from tracker_ros.training.architecture import lengths_of, read_architecture
 from tracker_ros.training.batches import Batch
 from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.evolution import Genome, Plan, Space
-from tracker_ros.training.families import Family, Group, checked_variant
-from tracker_ros.training.progress import Progress, rate_at
+from tracker_ros.training.families import (
+    Family,
+    Group,
+    check_crops,
+    checked_variant,
+    normalised,
+)
+from tracker_ros.training.progress import Progress, log_rate_at, rate_at
 from tracker_ros.training.proposals import (
     anchor_boxes,
     corrected,
@@ -92,8 +97,8 @@ class Options:
     backbone_rate: float = 0.1
     """The learning rate of stem and layers, times that of all the rest."""
     schedule: str = 'steps'
-    """`steps`: as in `Steps`. `log`: after the warm-up evenly in the logarithm, down to the final
-    rate at the end of the run."""
+    """`steps`: as in `Steps`. `log`: evenly in the logarithm, up to the rate within the warm-up
+    and down to the final rate at the end of the run."""
     warmup_from: float = 0.2
     """Where the warm-up of `log` begins, in parts of the rate."""
     search: Plan = field(default_factory=Plan)
@@ -145,18 +150,7 @@ class Training(Family):
     def _variant(self) -> tuple[type[Network], vlt.Variant]:
         recipe = self.recipe
         kind, variant = checked_variant(recipe, VARIANTS)
-        crops = recipe.crops
-        if crops.templates != 1:
-            raise TrainingError(
-                f'VLT takes one template, the recipe makes {crops.templates}: put it right in '
-                'crops.templates'
-            )
-        for name in ('template_px', 'search_px'):
-            if getattr(crops, name) != getattr(variant, name):
-                raise TrainingError(
-                    f'{recipe.variant} takes a {name} of {getattr(variant, name)}, the recipe '
-                    f'makes {getattr(crops, name)}: put it right in crops.{name}'
-                )
+        check_crops(recipe, variant.template_px, variant.search_px, 1)
         if not self.is_supernet and self.options.architecture != PUBLISHED:
             paths = read_architecture(Path(self.options.architecture), variant.stages)
             variant = dataclasses.replace(variant, paths=paths)
@@ -189,14 +183,10 @@ class Training(Family):
         return [Group(pretrained, self.options.backbone_rate), Group(others)]
 
     def rate(self, progress: Progress) -> float:
-        steps, options = self.recipe.steps, self.options
-        if options.schedule == 'steps' or progress.decay_from >= 0:
+        options: Options = self.options
+        if options.schedule == 'steps':
             return rate_at(self.recipe, progress)
-        done, warm = progress.samples, steps.warmup_samples
-        if done < warm:
-            return steps.rate * (options.warmup_from + (1 - options.warmup_from) * done / warm)
-        part = min(1.0, (done - warm) / max(1, steps.samples - warm))
-        return steps.rate * (steps.final_rate / steps.rate) ** part
+        return log_rate_at(self.recipe, progress, options.warmup_from * self.recipe.steps.rate)
 
     def begin_with(self, network: Any, tensors: Mapping[str, Tensor]) -> None:
         """Weights of such a network, of its supernet, or of the pretrained supernet of SPOS.
@@ -335,13 +325,7 @@ class Training(Family):
 
     def pixels(self, crops: Tensor) -> Tensor:
         """Crops (B, 3, S, S) BGR in 0..255 as the network takes them."""
-        if self.kind is not vlt.VltTt:
-            return crops.float()
-        mean, deviation = (
-            torch.tensor(values, device=crops.device)[:, None, None]
-            for values in (IMAGENET_MEAN, IMAGENET_STD)
-        )
-        return (crops.float().flip(1) / 255 - mean) / deviation
+        return normalised(crops) if self.kind is vlt.VltTt else crops.float()
 
     def template_corners(self, boxes: Tensor) -> Tensor:
         """Boxes (B, 4) cx, cy, w, h in parts of the template crop as corners in its pixels."""
