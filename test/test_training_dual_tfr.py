@@ -468,6 +468,17 @@ def test_a_missing_folder_a_broken_image_and_another_number_of_classes(small, pi
         family.samples()
 
 
+def test_weights_decay_and_tables_of_positions_do_not(small, pictures):
+    run = Run(local_recipe(pictures))
+    decays = {id(each): group.decays for group in run.groups for each in group.parameters}
+    named = dict(run.network.named_parameters())
+    assert decays.keys() == {id(each) for each in named.values()}
+    for name, each in named.items():
+        is_weight = each.ndim > 1 and not name.endswith('relative_position_bias_table')
+        assert decays[id(each)] == is_weight, name
+    assert any(name.endswith('relative_position_bias_table') for name in named)
+
+
 def test_the_first_recipe_rises_and_falls():
     recipe = read_recipe(RECIPES / 'dual_tfr_pretrain.yaml')
     steps = recipe.steps

@@ -893,6 +893,28 @@ def test_pairs_of_the_papers_hold_nothing_made_up(tmp_path):
         assert apart < 6
 
 
+def test_the_jitter_of_stark_is_that_of_the_box(tmp_path):
+    """Each side by itself, so the root of the area varies less; the centre with the window."""
+    write_got10k(tmp_path)
+    collection = read_sources('', [SetSource('got10k', str(tmp_path))])
+    mix = Mix(
+        order='causal', gap_frames=200, absent=0, any_rectangle=0, turn_boxes=0, stretch=0,
+        rivals=0, occluders=0, fine=0, coarse_pair=0, inexact=0, filled=False,
+    )  # fmt: skip
+    calm = Weather(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    crops = Crops(
+        template_px=16, search_px=32, search_factor=5.0, centre_jitter=4.5, scale_jitter=0.5,
+        template_jitter=0.0, box_jitter=True,
+    )  # fmt: skip
+    sampler = Sampler(collection, crops, mix, calm)
+    boxes = np.array([sampler(number).box for number in range(400)], np.float64)
+    factors = 1 / np.sqrt(boxes[:, 2] * boxes[:, 3])
+    assert np.log(factors / 5).std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+    apart = np.abs(boxes[:, :2] - 0.5)
+    assert apart.max() < 0.45
+    assert apart.mean() == pytest.approx(0.225, rel=0.08)
+
+
 # Recipes
 
 

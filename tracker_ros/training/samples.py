@@ -64,6 +64,9 @@ class Crops:
     """Range of the target's centre in the search window, in roots of its area."""
     scale_jitter: float = 0.28
     template_jitter: float = 0.06
+    box_jitter: bool = False
+    """As in STARK: the target's box changes before the search window is cut around it. Each side
+    changes by itself, and the centre moves in roots of the changed area."""
     context: float = 0.0
     """With 0.5 the windows are those of the PySOT convention; factors are those of a square."""
     masks: bool = False
@@ -399,7 +402,12 @@ class Sampler:
         """A search crop that shows the target, its box, and how much of it can be seen."""
         crops, mix = self.crops, self.mix
         off = random.uniform(-0.5, 0.5, 2) * crops.centre_jitter
-        factor = crops.search_factor * float(np.exp(crops.scale_jitter * random.standard_normal()))
+        if crops.box_jitter:
+            growth = float(np.exp(crops.scale_jitter * random.standard_normal(2).mean()))
+            off = off * growth
+        else:
+            growth = float(np.exp(crops.scale_jitter * random.standard_normal()))
+        factor = crops.search_factor * growth
         # The centre stays in the crop, however small the window.
         off = np.clip(off, -0.46 * factor, 0.46 * factor)
         window = Window(factor, (float(off[0]), float(off[1])), crops.context)

@@ -22,9 +22,17 @@ from tracker_ros.networks.dual_tfr import VARIANTS, LocalClassifier
 from tracker_ros.networks.swin import SwinBlock
 from tracker_ros.training.checkpoints import TrainingError
 from tracker_ros.training.classes import Changes, ClassBatch, ClassFolder, collate_classes
-from tracker_ros.training.families import Family, checked_variant, normalised
+from tracker_ros.training.families import (
+    Family,
+    Group,
+    checked_variant,
+    decaying,
+    normalised,
+)
 from tracker_ros.training.pictures import DataError
 from tracker_ros.training.progress import Progress
+
+_TABLE = 'relative_position_bias_table'
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,13 @@ class Training(Family):
         for place, block in enumerate(blocks):
             block.branch = DroppedPath(drop * place / max(1, len(blocks) - 1))
         return network
+
+    def groups(self, network: LocalClassifier) -> list[Group]:
+        """As Swin's: the tables of the relative positions do not decay either."""
+        named = dict(network.named_parameters())
+        tables = [each for name, each in named.items() if name.endswith(_TABLE)]
+        others = [each for name, each in named.items() if not name.endswith(_TABLE)]
+        return [*decaying(others), Group(tables, decays=False)]
 
     def samples(self) -> ClassFolder:
         """Raises DataError where the folder's classes are not as many as the recipe says."""
