@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -323,6 +324,22 @@ def recipe_of(options: dict | None = None, **changes):
 @pytest.fixture(scope='module')
 def batch():
     return collate([drawn_sample(number, 63, 127, (2.0, 4.0)) for number in range(8)])
+
+
+def test_corrections_of_regions_count_by_their_mean(small):
+    """One region at the target, one a tenth of its width beside it: 1 off in one of four.
+
+    Smooth L1 of 1 is a half, so 1/8 of that region; the third region is not there.
+    """
+    family = Run(recipe_of()).family
+    boxes = torch.tensor([[0.0, 0, 20, 30]])
+    regions = torch.tensor([[[0.0, 0, 20, 30], [2.0, 0, 20, 30], [9.0, 9, 20, 30]]])
+    told = SimpleNamespace(refine=lambda _features, _rois, count: torch.zeros(count, 4))
+    output = SimpleNamespace(box_features=None)
+    there = torch.tensor([[1.0, 1.0, 0.0]])
+    loss, refined = family._refined(told, output, regions, boxes, there)
+    assert float(loss) == pytest.approx((0 + 0.5 / 4) / 2)
+    torch.testing.assert_close(refined, regions)
 
 
 def test_eight_samples_are_learnt_by_heart(small, batch):

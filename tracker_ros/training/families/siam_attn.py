@@ -211,8 +211,8 @@ class Training(Family):
         found = network.refine(output.box_features, rois, count).unflatten(0, (-1, count))
         stds = found.new_tensor(_CORRECTION_STDS)
         wanted = corrections(regions, boxes[:, None]) / stds
-        # Ours: summed over the four, as the regression of the proposals is.
-        off = functional.smooth_l1_loss(found, wanted, reduction='none').sum(dim=-1)
+        # The mean over the four, as in the official code; that of the proposals is their sum.
+        off = functional.smooth_l1_loss(found, wanted, reduction='none').mean(dim=-1)
         return mean_over(off, there), corrected(regions, found.detach() * stds)
 
     def _masked(
