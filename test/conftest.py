@@ -58,6 +58,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: two for small networks only wait for each other."""
+    import torch  # so that tests without PyTorch need none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def graph() -> Iterator[Any]:
     """A ROS graph of the test's own."""
     from ros_graph import RosGraph  # so that tests without ROS need none

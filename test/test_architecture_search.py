@@ -51,13 +51,7 @@ SMALL = vlt.Variant(
 PLAN = {'generations': 3, 'population': 4, 'parents': 2, 'mutants': 2, 'crossings': 1}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two for networks this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(autouse=True)

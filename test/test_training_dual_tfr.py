@@ -49,12 +49,7 @@ SMALL = Variant(
 CALM = {'mix': 0.0, 'smallest_area': 1.0, 'mirror': 0.0, 'light': 0.0, 'erase': 0.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

@@ -41,13 +41,7 @@ OPTIONS = {'logits': 0.0, 'backbone_rate': 1.0, 'drop_path': 0.0}
 ABSENT = 2
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two for networks this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(autouse=True)

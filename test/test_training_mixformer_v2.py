@@ -40,13 +40,7 @@ TINY = Variant(64, 32, depth=4, mlp_ratio=2, bins=24, dim=64, heads=1)
 UNTAUGHT = {'logits': 0.0, 'backbone_rate': 1.0, 'drop_path': 0.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two for networks this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(autouse=True)

@@ -20,14 +20,7 @@ from tracker_ros.training.families import normalised, simtrack  # noqa: E402
 from tracker_ros.training.loop import Run  # noqa: E402
 from tracker_ros.training.recipe import RecipeError  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two for networks this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture

@@ -46,13 +46,7 @@ SMALL = vlt.Variant(
 RPN = dataclasses.replace(SMALL, kernel_cells=3)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Two for networks this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
+
+from tracker_ros.cli.train import with_folders
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,13 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from tracker_ros.evaluation.sequences import SequenceError
 
     try:
-        recipe = read_recipe(args.recipe)
-        if args.data:
-            data = dataclasses.replace(recipe.data, folder=args.data, sets=())
-            recipe = dataclasses.replace(recipe, data=data)
-        if args.dev:
-            validation = dataclasses.replace(recipe.validation, folder=args.dev)
-            recipe = dataclasses.replace(recipe, validation=validation)
+        recipe = with_folders(read_recipe(args.recipe), args)
         search(
             recipe,
             args.weights,

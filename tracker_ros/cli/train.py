@@ -71,10 +71,11 @@ def run(args: argparse.Namespace) -> int:
 def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
     """Train as `verb`, taught by `args.teacher` where there is one; returns the exit code."""
     try:
+        from tracker_ros.training.card import read_run
         from tracker_ros.training.checkpoints import TrainingError
-        from tracker_ros.training.loop import is_over, train
+        from tracker_ros.training.loop import train
         from tracker_ros.training.pictures import DataError
-        from tracker_ros.training.progress import end_of
+        from tracker_ros.training.progress import is_over
         from tracker_ros.training.recipe import RecipeError, read_recipe
     except ImportError as error:
         print(f'tracker_ros {verb}: needs PyTorch: pip install torch ({error})', file=sys.stderr)
@@ -82,7 +83,7 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
     from tracker_ros.evaluation.sequences import SequenceError
 
     try:
-        recipes = [_changed(read_recipe(path), args) for path in args.recipes]
+        recipes = [with_folders(read_recipe(path), args) for path in args.recipes]
         if verb == 'distill':
             recipes = [
                 dataclasses.replace(recipe, teacher=str(args.teacher or recipe.teacher))
@@ -98,9 +99,12 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
         begin_with = args.begin_with
         for recipe in recipes:
             folder = args.out / recipe.name if len(recipes) > 1 else args.out
-            if len(recipes) > 1 and args.resume and is_over(folder):
-                begin_with = folder / 'last.pt'
-                continue
+            last = folder / 'last.pt'
+            if len(recipes) > 1 and args.resume and last.exists():
+                before = read_run(folder)
+                if is_over(before.recipe, before.progress):
+                    begin_with = last
+                    continue
             run = train(
                 recipe,
                 folder,
@@ -110,16 +114,16 @@ def run_by_recipe(args: argparse.Namespace, verb: str) -> int:
                 decay_samples=args.decay,
                 device=args.device,
             )
-            if run.progress.samples < end_of(run.recipe, run.progress):
+            if not is_over(run.recipe, run.progress):
                 break
-            begin_with = folder / 'last.pt'
+            begin_with = last
     except (TrainingError, RecipeError, DataError, SequenceError) as error:
         print(f'tracker_ros {verb}: {error}', file=sys.stderr)
         return 2
     return 0
 
 
-def _changed(recipe: Any, args: argparse.Namespace) -> Any:
+def with_folders(recipe: Any, args: argparse.Namespace) -> Any:
     """The `Recipe` with the folders of the command line."""
     if args.data:
         data = dataclasses.replace(recipe.data, folder=args.data, sets=())

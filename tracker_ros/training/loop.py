@@ -260,17 +260,6 @@ def train(
     return run
 
 
-def is_over(folder: Path) -> bool:
-    """Whether the run in `folder` has seen all its samples. Raises TrainingError."""
-    last = folder / 'last.pt'
-    if not last.exists():
-        return False
-    content = load(last)
-    recipe = recipe_from(yaml.safe_load(content['recipe']), str(last))
-    progress = Progress(**content['progress'])
-    return progress.samples >= end_of(recipe, progress)
-
-
 def _go(
     run: Run, folder: Path, minutes: float, decay_samples: int, samples: Samples | None
 ) -> None:

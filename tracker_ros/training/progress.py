@@ -72,3 +72,8 @@ def end_of(recipe: Recipe, progress: Progress) -> int:
     if progress.decay_from >= 0:
         return progress.decay_from + progress.decay_samples
     return recipe.steps.samples
+
+
+def is_over(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the run has seen all its samples."""
+    return progress.samples >= end_of(recipe, progress)
