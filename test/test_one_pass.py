@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import threading
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import cv2
@@ -133,6 +134,35 @@ def test_processes_give_the_same_boxes(sequences):
     for one, other in zip(alone, shared, strict=True):
         assert (one.tracker, one.sequence.name) == (other.tracker, other.sequence.name)
         assert one.boxes.tolist() == other.boxes.tolist()
+
+
+def test_the_longest_are_begun_first(sequences, monkeypatch):
+    begun = []
+
+    class Pool:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, work, tracker, sequence):
+            begun.append((tracker, sequence.name))
+            done = Future()
+            done.set_result(work(tracker, sequence))
+            return done
+
+        def shutdown(self, cancel_futures):
+            pass
+
+    monkeypatch.setattr(one_pass, 'ProcessPoolExecutor', Pool)
+    a, b = sequences
+    short = dataclasses.replace(a, truth=a.truth[:-1])
+    runs, _ = one_pass.evaluate(['oracle', 'dead'], [short, b], make, jobs=2, progress=False)
+    assert begun == [('oracle', 'b'), ('dead', 'b'), ('oracle', 'a'), ('dead', 'a')]
+    assert [(run.tracker, run.sequence.name) for run in runs] == [
+        ('oracle', 'a'),
+        ('oracle', 'b'),
+        ('dead', 'a'),
+        ('dead', 'b'),
+    ]
 
 
 @pytest.mark.parametrize('jobs', [1, 2])

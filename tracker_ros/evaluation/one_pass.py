@@ -282,7 +282,8 @@ def _in_processes(
     try:
         futures = {
             pool.submit(work, tracker, sequence): (index, tracker, sequence)
-            for index, tracker, sequence in tasks
+            # The longest first, so that no process works at the end while the others are done.
+            for index, tracker, sequence in sorted(tasks, key=lambda task: -len(task[2]))
         }
         for future in as_completed(futures):
             index, tracker, sequence = futures[future]
