@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -226,3 +227,56 @@ def test_the_box_is_drawn_back_through_the_window(tmp_path):
         'score': score.numpy(), 'sides': sides.numpy(), 'presence': torch.ones(1).numpy(),
     }  # fmt: skip
     assert tracker._decode(outputs, side).box.iou(truth) > 0.9999
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    """Decodes cells {(column, row): share} of 32 with boxes like the last, or twice as large."""
+    make_package(tmp_path / 'k', 'kestrel', constants={
+        'clip_margin_px': 2, 'window': 1.0, 'size_pace': 0.5,
+    })  # fmt: skip
+    tracker = create(str(tmp_path / 'k'), 'onnxruntime', 1)
+    side = 80
+    tracker._box = Box.from_center(100.0, 100.0, 20.0, 20.0)
+
+    def decode(cells, presence=1.0, growth=1.0):
+        score = np.full((1, 1, 32, 32), 1e-6, np.float32)
+        for (column, row), share in cells.items():
+            score[0, 0, row, column] = share
+        sides = np.full((1, 4, 32, 32), growth * 10.0 / side, np.float32)
+        outputs = {'score': score, 'sides': sides, 'presence': np.array([presence], np.float32)}
+        return tracker._decode(outputs, side).box
+
+    return decode
+
+
+MIDDLE, BESIDE, FAR = (16, 16), (20, 16), (26, 16)
+"""At (1, 1), (11, 1) and (26, 1) px from the middle of the crop, whose target has 20."""
+
+
+@pytest.mark.parametrize(
+    ('cells', 'offset_px'),
+    [
+        ({MIDDLE: 0.02, FAR: 0.9}, 1.25),  # the target is still there, and something like it came
+        ({MIDDLE: 0.001, FAR: 0.9}, 26.25),  # gone there, all but
+        ({FAR: 0.9}, 26.25),
+        ({BESIDE: 0.02, FAR: 0.9}, 11.25),
+        ({MIDDLE: 0.1, BESIDE: 0.9}, 11.25),  # no farther than a target moves
+        ({(25, 16): 0.02, FAR: 0.9}, 26.25),  # as far: not the target's place either
+    ],
+)
+def test_something_like_the_target_that_comes_from_afar_must_be_much_likelier(
+    decoder, cells, offset_px
+):
+    assert decoder(cells).cx - 100.0 == pytest.approx(offset_px, abs=0.51)
+
+
+def test_a_slope_towards_the_far_is_no_peak(decoder):
+    """The cells between belong to what is far, however likely they are."""
+    slope = {(column, 16): 0.9 * 0.7 ** (26 - column) for column in range(16, 27)}
+    assert decoder(slope).cx - 100.0 == pytest.approx(26.25, abs=0.51)
+
+
+def test_the_size_follows_as_the_score_allows(decoder):
+    sizes = [decoder({MIDDLE: 0.9}, presence, growth=2.0).w for presence in (1.0, 0.5, 0.0)]
+    assert sizes == pytest.approx([30.0, 25.0, 20.0])

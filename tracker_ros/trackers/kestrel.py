@@ -5,8 +5,9 @@
 The network gives, for each cell of the search crop, the probability that the target's centre is
 there and the distances to the sides of its box; how likely the target is in the crop at all,
 which is the score; and what overlap with the true box it expects of its own. Of nearly equal
-cells the middle ones are preferred, for a target moves little from frame to frame, and the box
-changes its size with a delay.
+cells the middle ones are preferred, for a target moves little from frame to frame: a far one is
+taken only if it is very much likelier than any near the middle. The box changes its size with a
+delay, the longer the lower the score.
 
 A network with two templates is shown a second one, of later: the best-scored of an interval.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,11 @@ from tracker_ros.trackers.pysot import hanning_window
 from tracker_ros.trackers.stark import StarkTracker
 
 _SMALLEST = 1e-12
+# What is found farther away than so many target sizes must be so many times as likely as a peak
+# within the smaller distance: where that is, the target has not gone, and something like it came.
+_FAR_SIZES = 1.0
+_NEAR_SIZES = 0.7
+_CLEARLY = 100.0
 
 
 class Kestrel(StarkTracker):
@@ -41,7 +48,7 @@ class Kestrel(StarkTracker):
         self._frame = 0
         self._first = self._candidate = (np.zeros((1, 1, 3), np.uint8), np.zeros(4, np.float32))
         self._best_score = -1.0
-        self._window = np.zeros((0, 0))
+        self._window = self._distances = np.zeros((0, 0))
 
     def learn(self, image: Image, estimate: Estimate) -> None:
         if not self._has_online:
@@ -84,8 +91,11 @@ class Kestrel(StarkTracker):
         cells = len(shares)
         if self._window.shape != shares.shape:
             self._window = np.log(hanning_window(cells + 2)[1:-1, 1:-1])
+            # Of the cells' middles from that of the crop, in target sizes.
+            aside = self._search_size[0] * ((np.arange(cells) + 0.5) / cells - 0.5)
+            self._distances = np.hypot(aside[:, None], aside)
         ranking = np.log(np.maximum(shares, _SMALLEST)) + self._influence * self._window
-        row, column = divmod(int(ranking.argmax()), cells)
+        row, column = divmod(self._chosen(shares, ranking), cells)
         left, up, right, down = outputs['sides'][0, :, row, column].tolist()
         x, y = (column + 0.5) / cells, (row + 0.5) / cells
         corner_x, corner_y = stark_corner(self._box, side)
@@ -95,17 +105,35 @@ class Kestrel(StarkTracker):
             corner_x + (x + right) * side,
             corner_y + (y + down) * side,
         )
-        before, pace = self._box, self._pace
+        score = float(outputs['presence'][0])
+        quality = float(outputs['quality'][0]) if 'quality' in outputs else 1.0
+        # The less there is to be seen of the target, the less its size is believed: otherwise
+        # the box of a lost one shrinks, and with it the crop that it could be found in.
+        before, pace = self._box, self._pace * score
         box = Box.from_center(
             found.cx,
             found.cy,
             before.w + pace * (found.w - before.w),
             before.h + pace * (found.h - before.h),
         )
-        quality = float(outputs['quality'][0]) if 'quality' in outputs else 1.0
-        return Estimate(box, float(outputs['presence'][0]), quality=quality)
+        return Estimate(box, score, quality=quality)
+
+    def _chosen(self, shares: NDArray[np.float64], ranking: NDArray[np.float64]) -> int:
+        """The number of the best cell: the highest in `ranking`, but a near one before a far."""
+        best = int(ranking.argmax())
+        distances = self._distances
+        if distances.flat[best] <= _FAR_SIZES:
+            return best
+        near = np.where(_is_peak(shares) & (distances <= _NEAR_SIZES), shares, 0.0)
+        nearest = int(near.argmax())
+        return nearest if near.flat[nearest] * _CLEARLY >= shares.flat[best] else best
 
     def _response(self, outputs: Tensors) -> tuple[NDArray[np.float64], Box]:
         """The probabilities of the cells, the best at the score."""
         shares = outputs['score'][0, 0].astype(np.float64)
         return shares / max(shares.max(), _SMALLEST) * float(outputs['presence'][0]), WHOLE
+
+
+def _is_peak(shares: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where no neighbour, of eight, is higher."""
+    return shares >= cv2.dilate(shares, np.ones((3, 3), np.uint8))
