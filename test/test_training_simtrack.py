@@ -11,7 +11,13 @@ import pytest
 torch = pytest.importorskip('torch', reason='needs PyTorch: pip install torch')
 
 from test_simtrack import TINY  # noqa: E402
-from training_runs import batch_of, dry, overlap_of, tiny_recipe  # noqa: E402
+from training_runs import (  # noqa: E402
+    batch_of,
+    dry,
+    losses_at_the_rim,
+    overlap_of,
+    tiny_recipe,
+)
 
 from tracker_ros.networks.simtrack import SimTrack  # noqa: E402
 from tracker_ros.training import losses  # noqa: E402
@@ -65,14 +71,8 @@ def test_the_loss_is_that_of_the_paper(tiny):
 def test_a_target_at_the_rim_counts_as_far_as_it_is_seen(tiny):
     run = Run(tiny_recipe('simtrack'))
     run.network.eval()
-    batch = batch_of()
-    found = []
-    for box in ([0.9, 0.5, 0.6, 0.4], [0.8, 0.5, 0.4, 0.4]):
-        truth = dataclasses.replace(batch.truth, boxes=torch.tensor([box]).expand(8, -1))
-        made = dataclasses.replace(batch, truth=truth)
-        with torch.no_grad():
-            found.append(float(run.family.loss(run.network, made, run.progress)[0]))
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    whole, seen = losses_at_the_rim(run, batch_of())
+    assert whole == pytest.approx(seen, rel=1e-5)
 
 
 def test_the_tower_learns_at_a_tenth_of_the_rate(tiny):

@@ -81,3 +81,15 @@ def overlap_of(run: Run, batch: Batch) -> float:
             run.averaged(), batch.templates, batch.template_boxes, batch.search
         )[0]
     return float(overlap(corners_of(boxes), corners_of(batch.truth.boxes))[0].mean())
+
+
+def losses_at_the_rim(run: Run, batch: Batch) -> tuple[float, float]:
+    """Of a target that the crop shows in part, and of one that is no more than that part."""
+
+    def of(*box: float) -> float:
+        truth = dataclasses.replace(batch.truth, boxes=torch.tensor([box]).expand(8, -1))
+        made = dataclasses.replace(batch, truth=truth)
+        with torch.no_grad():
+            return float(run.family.loss(run.network, made, run.progress)[0])
+
+    return of(0.9, 0.5, 0.6, 0.4), of(0.8, 0.5, 0.4, 0.4)
