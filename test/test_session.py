@@ -609,6 +609,106 @@ def test_during_a_trial_others_are_looked_for(looking):
     assert State.TRACKING not in {each.state for each in observed}
 
 
+@pytest.fixture
+def found():
+    """It was LOST for two seconds, and has TRIED on trial now."""
+    tracker = Looking(store.find('csrt'))
+    session = Session(tracker, Thresholds(0.3, 0.6), Patience(2, 4, 3), pace=NominalPace(0.001))
+    session.start(SURE, BOX, stamp_s=0.0)
+    session.step(SURE, 1 / 30)
+    tracker.answer = Estimate(OWN, 0.1)
+    for number in range(2, 60):
+        session.step(SURE, number / 30)
+    assert session.observation.state is State.LOST
+    tracker.there = [Estimate(TRIED, 0.5)]
+    session.hint(TRIED)
+    session.step(SURE, 2.0)
+    assert tracker.searches == [TRIED]
+    return session, tracker
+
+
+def test_a_trial_that_stays_credible_goes_on_without_being_believed(found):
+    session, tracker = found
+    tracker.answer = Estimate(TRIED, 0.5)
+    tracker.there = [Estimate(OWN, 0.1)]
+    states = [session.step(SURE, 2.0 + number / 30).state for number in range(1, 40)]
+    assert set(states) == {State.LOST, State.UNCERTAIN}
+    assert tracker.searches == [TRIED], 'and the tracker is not led away from it'
+    assert session.observation.box == TRIED
+    assert tracker.learnt == [Estimate(BOX, 0.9)]
+    tracker.answer = Estimate(TRIED, 0.99)
+    observed = [session.step(SURE, 4.0 + number / 30) for number in range(3)]
+    assert observed[-1].state is State.TRACKING
+
+
+def test_a_trial_that_stays_credible_gives_way_to_what_is_likelier(found):
+    session, tracker = found
+    tracker.answer = Estimate(TRIED, 0.5)
+    tracker.there = [Estimate(OWN, 0.55)]
+    for number in range(1, 12):
+        session.step(SURE, 2.0 + number / 30)
+    assert tracker.searches == [TRIED, OWN]
+
+
+BESIDE = Box(38, 12, 20, 16)
+
+
+@pytest.fixture
+def covered():
+    """It followed BOX for long, then nothing spoke for it in one frame."""
+    tracker = Looking(store.find('csrt'))
+    session = Session(tracker, Thresholds(0.3, 0.6), Patience(3, 6, 3), pace=NominalPace(0.001))
+    session.start(SURE, BOX)
+    for _ in range(20):
+        session.step(SURE)
+    tracker.learnt.clear()
+    tracker.answer = Estimate(BOX, 0.01)
+    assert session.step(SURE).state is State.TRACKING
+    tracker.searches.clear()
+    return session, tracker
+
+
+def test_what_is_seen_beside_a_target_that_was_covered_is_not_taken_for_it(covered):
+    session, tracker = covered
+    tracker.answer = Estimate(BESIDE, 0.9)
+    tracker.there = [tracker.answer]
+    observed = [session.step(SURE) for _ in range(15)]
+    assert State.TRACKING not in {each.state for each in observed[2:]}
+    assert not tracker.learnt
+    assert tracker.searches[0] == BOX, 'the tracker looks where the target was'
+    tracker.answer = Estimate(BOX, 0.97)
+    assert [session.step(SURE) for _ in range(3)][-1].state is State.TRACKING
+
+
+@pytest.mark.parametrize('box', [BOX, Box(16, 14, 20, 16)])
+def test_after_one_bad_frame_a_target_goes_on_where_it_can_have_moved_to(covered, box):
+    session, tracker = covered
+    tracker.answer = Estimate(box, 0.9)
+    assert {session.step(SURE).state for _ in range(5)} == {State.TRACKING}
+    assert tracker.searches == []
+    assert len(tracker.learnt) == 5
+
+
+def test_what_is_very_sure_beside_a_covered_target_goes_on_trial_first(covered):
+    session, tracker = covered
+    tracker.answer = Estimate(BESIDE, 0.999)
+    tracker.there = [tracker.answer]
+    learnt = []
+    for _ in range(4):
+        session.step(SURE)
+        learnt.append(len(tracker.learnt))
+    assert tracker.searches == [BOX, BESIDE]
+    assert learnt == [0, 0, 0, 1]
+
+
+def test_without_a_bad_frame_a_target_may_jump(covered):
+    session, tracker = covered
+    tracker.answer = Estimate(BOX, 0.9)
+    session.step(SURE)
+    tracker.answer = Estimate(BESIDE, 0.9)
+    assert {session.step(SURE).state for _ in range(5)} == {State.TRACKING}
+
+
 def test_without_doubt_the_looks_are_described_in_every_third_frame(told, monkeypatch):
     described = []
     describe = confidence.describe

@@ -178,7 +178,7 @@ class Search:
     ) -> Candidate | None:
         """What to follow on trial, given what the newest looks have found; None to look on."""
         for candidate in candidates:
-            if candidate.merit < needed.near or self._is_known(candidate.box, stamp_s):
+            if candidate.merit < needed.near or self.knows(candidate.box, stamp_s):
                 continue
             if not candidate.is_near and candidate.merit < needed.far:
                 # It is where the target cannot be yet, and so is another one: for later, when
@@ -208,7 +208,7 @@ class Search:
         self._best_weight = 0.0
         self._is_over = False
 
-    def _is_known(self, box: Box, stamp_s: float) -> bool:
+    def knows(self, box: Box, stamp_s: float) -> bool:
         """Whether it is one of the others; notes where that is now."""
         self._others = [each for each in self._others if each.counts(stamp_s)][-_MOST_OTHERS:]
         for number, other in enumerate(self._others):

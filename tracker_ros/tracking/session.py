@@ -209,6 +209,8 @@ class Session:
         """To the first template, of late: `Evidence.origin` of sure frames."""
         self._is_believed = True
         """Whether the answer of the newest frame was believed."""
+        self._has_collapsed = False
+        """Whether nothing spoke for the answer of a frame since one was believed."""
         self._trial: int | None = None
         """For how many frames something found elsewhere has been followed; None for nothing."""
         self._own: Box | None = None
@@ -272,6 +274,9 @@ class Session:
             judgement = self._held_back(judgement, self._needed.far)
         if self._is_away or self._life.is_missing:
             judgement = self._held_back(judgement, self._above_rivals(estimate.box))
+        stray = self._stray(estimate.box, judgement)
+        if stray is not None:
+            judgement = self._held_back(judgement, math.inf)
         confidence = judgement.probability
         was_missing = self._life.is_missing
         enough = self._enough = self._life.enough
@@ -283,6 +288,8 @@ class Session:
         self._followed = confidence if has_fallen or was_missing else 0.0
         if self._trial is not None or (was_missing and is_sure):
             self._try(image, estimate, judgement)
+        elif stray is not None:
+            self._leave(image, stray)
         elif is_credible and not (has_fallen or was_missing):
             self._believe(image, estimate, judgement)
         else:
@@ -323,6 +330,7 @@ class Session:
         assert self._life is not None
         self._trusted = self._newest = estimate.box
         self._is_believed = True
+        self._has_collapsed = False
         self.motion.update(estimate.box, self._pace.stamp_s, judgement.probability)
         if judgement.probability >= self._enough:
             self.tracker.learn(image, estimate)
@@ -337,6 +345,7 @@ class Session:
         """The target may not be there: look where it was last, and elsewhere."""
         assert self._life is not None
         self._is_believed = False
+        self._has_collapsed |= confidence < self.thresholds.lost
         if self._can_search and confidence >= _DRIFTING * self.thresholds.lost:
             # It may only have changed: the tracker goes on, and the place where the target was
             # last is looked at besides.
@@ -347,8 +356,14 @@ class Session:
             # A doubtful answer must not lead the search away from where the target was.
             self.tracker.search_around(self._trusted)
             self._newest = self._trusted
-        if self._life.state in (State.UNCERTAIN, State.LOST):
-            self._look_elsewhere(image)
+        self._look_elsewhere(image)
+
+    def _leave(self, image: Image, stray: Candidate) -> None:
+        """Back to where the target was: what the tracker went to is a candidate like others."""
+        self._is_believed = False
+        self.tracker.search_around(self._trusted)
+        self._newest = self._trusted
+        self._look_elsewhere(image, [stray])
 
     def _try(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
         """Something was found that may be the target: it has some frames to prove it."""
@@ -356,7 +371,7 @@ class Session:
         self._trial = 1 + (self._trial or 0)
         self._newest = estimate.box
         self._is_believed = False
-        if self._life.state is State.TRACKING:
+        if self._life.state is State.TRACKING and self._trial >= self.patience.sure_frames:
             # It may be anywhere and move otherwise than before.
             height, width = image.shape[:2]
             self.motion.start(estimate.box, self._pace.stamp_s, image_size=(width, height))
@@ -369,16 +384,27 @@ class Session:
             self.tracker.search_around(own.box)
             self._newest = own.box
             self._trial = self._own = None
-        elif judgement.probability < self.thresholds.lost or self._trial > _LONGEST_TRIAL_FRAMES:
-            if self._search is not None:
-                self._search.refuse(estimate.box, self._pace.stamp_s)
-            self._trial = None
-            if self._own is None:
-                self._doubt(image, estimate, judgement.probability)
-                return
-            self.tracker.search_around(self._own)
-            self._newest, self._own = self._own, None
-            self._look_elsewhere(image)
+        elif judgement.probability < self.thresholds.lost:
+            self._end_trial(image, estimate, judgement)
+        elif self._trial > _LONGEST_TRIAL_FRAMES:
+            if own is not None and own.merit > judgement.probability:
+                self._end_trial(image, estimate, judgement)
+            else:
+                # Credible, if never sure, and nothing better is known: the tracker stays with
+                # it, without being believed, and others are looked for.
+                self._trial = self._own = None
+
+    def _end_trial(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
+        """It is not the target: back to where the tracker had come to by itself."""
+        if self._search is not None:
+            self._search.refuse(estimate.box, self._pace.stamp_s)
+        self._trial = None
+        if self._own is None:
+            self._doubt(image, estimate, judgement.probability)
+            return
+        self.tracker.search_around(self._own)
+        self._newest, self._own = self._own, None
+        self._look_elsewhere(image)
 
     def _look_at_own(self, image: Image) -> Candidate | None:
         """Meanwhile what the tracker was following by itself is followed too, if there is time."""
@@ -392,21 +418,26 @@ class Session:
         self._own = estimate.box
         return Candidate(estimate.box, own.probability, self._is_near(estimate.box))
 
-    def _look_elsewhere(self, image: Image) -> None:
-        """A few looks around other places than the last; the best find may go on trial."""
-        if not self._can_search:
+    def _look_elsewhere(self, image: Image, found: Sequence[Candidate] = ()) -> None:
+        """In doubt a few looks around other places than the last; the best find may go on trial.
+
+        `found` is what is seen there already.
+        """
+        assert self._life is not None
+        is_doubted = self._life.state in (State.UNCERTAIN, State.LOST)
+        if not self._can_search or not (is_doubted or found):
             return
         stamp_s = self._pace.stamp_s
         if self._search is None:
             self._search = Search(self._colours, self._trusted, stamp_s)
-        if self._hint is not None:
-            if stamp_s - self._hint[1] <= _HINT_S:
-                self._search.hint(self._hint[0])
-            self._hint = None
-        candidates = self._seen_elsewhere(image, self._search)
-        if candidates is None:
-            return
-        best = self._search.propose(candidates, self._needed, stamp_s)
+        seen = list(found)
+        if is_doubted:
+            if self._hint is not None:
+                if stamp_s - self._hint[1] <= _HINT_S:
+                    self._search.hint(self._hint[0])
+                self._hint = None
+            seen += self._seen_elsewhere(image, self._search)
+        best = self._search.propose(seen, self._needed, stamp_s)
         if best is not None:
             self._own = self._newest
             self.tracker.search_around(best.box)
@@ -418,14 +449,14 @@ class Session:
         if self._search is not None and self._can_search:
             self._seen_elsewhere(image, self._search)
 
-    def _seen_elsewhere(self, image: Image, search: Search) -> list[Candidate] | None:
-        """What the looks that there is time for have found; None where there is no time."""
+    def _seen_elsewhere(self, image: Image, search: Search) -> list[Candidate]:
+        """What the looks that there is time for have found."""
         stamp_s = self._pace.stamp_s
         count = self._pace.looks(
             self.care.most_looks, self.care.time_share, self.tracker.inference_s
         )
         if not count:
-            return None
+            return []
         with self._pace.looking(count):
             expected = self.motion.predict(stamp_s).box
             places = search.places(image, count, stamp_s, expected, self._newest)
@@ -486,6 +517,24 @@ class Session:
             and self._steady_frames % _ONE_OF != 0
             and not self._judge.falls(estimate.score)
         )
+
+    def _stray(self, box: Box, judgement: Judgement) -> Candidate | None:
+        """The answer, if it is likely to be something else that the tracker went on to, or None.
+
+        Nothing spoke for the target in a frame, and now there is something beside where it was:
+        where it cannot have come to, or what was seen when it could not. That is what a tracker
+        finds while the target is covered, and it may be very much like it.
+        """
+        if not self._has_collapsed or self._trial is not None or not self._can_search:
+            return None
+        stamp_s = self._pace.stamp_s
+        expected = self.motion.predict(stamp_s).box
+        if not (is_other(box, self._trusted) and is_other(box, expected)):
+            return None
+        is_near = self._is_near(box)
+        if is_near and not (self._search and self._search.knows(box, stamp_s)):
+            return None
+        return Candidate(box, judgement.probability, is_near)
 
     def _held_back(self, judgement: Judgement, needed: float) -> Judgement:
         """A look-alike, more likely: with less than is needed it is not quite sure."""
