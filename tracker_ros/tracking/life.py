@@ -59,7 +59,7 @@ class Thresholds:
 class Patience:
     """How many frames in a row it takes to change the state."""
 
-    uncertain_frames: int = 3
+    uncertain_frames: int = 4
     lost_frames: int = 5
     sure_frames: int = 3
 
