@@ -13,17 +13,18 @@ footage may not be passed on: keep the picture to yourself.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tracker_ros.evaluation.one_pass import Run, run_safely
+from tracker_ros.cli.eval import make_tracker
+from tracker_ros.evaluation.one_pass import evaluate
 from tracker_ros.evaluation.sequences import SequenceError, read_sequences
 from tracker_ros.evaluation.worst import WorstFrame, worst_frames
 from tracker_ros.geometry import Image
-from tracker_ros.trackers import TrackerError, create
 
 WIDTH_PX, HEIGHT_PX, TITLE_PX, COLUMNS = 320, 200, 24, 4
 
@@ -38,16 +39,16 @@ def main() -> int:
     parser.add_argument('--count', type=int, default=8, help='sequences (default: 8)')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE')
     args = parser.parse_args()
-    runs = []
+    make = functools.partial(make_tracker, weights=None, runtime='auto', threads=1)
     try:
-        tracker = create(args.model, threads=1, build='wait')
-        for sequence in read_sequences(args.data):
-            done = run_safely(lambda _: tracker, args.model, sequence)
-            if not isinstance(done, Run):
-                raise SequenceError(f'{sequence.name}: {done.reason}')
-            runs.append(done)
-    except (SequenceError, TrackerError) as error:
+        sequences = list(read_sequences(args.data))
+    except SequenceError as error:
         print(f'worst_frames: {error}', file=sys.stderr)
+        return 1
+    runs, failures = evaluate([args.model], sequences, make)
+    for each in failures:
+        print(f'worst_frames: {each.sequence}: {each.reason}', file=sys.stderr)
+    if failures:
         return 1
     worst = worst_frames({args.model: runs}, args.count, WIDTH_PX)[args.model]
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -354,16 +354,19 @@ class Session:
                 self.tracker.search_around(self._newest)
         else:
             # A doubtful answer must not lead the search away from where the target was.
-            self.tracker.search_around(self._trusted)
-            self._newest = self._trusted
+            self._turn_to(self._trusted)
         self._look_elsewhere(image)
 
     def _leave(self, image: Image, stray: Candidate) -> None:
         """Back to where the target was: what the tracker went to is a candidate like others."""
         self._is_believed = False
-        self.tracker.search_around(self._trusted)
-        self._newest = self._trusted
+        self._turn_to(self._trusted)
         self._look_elsewhere(image, [stray])
+
+    def _turn_to(self, box: Box) -> None:
+        """The tracker is to go on there, wherever it has come to."""
+        self.tracker.search_around(box)
+        self._newest = box
 
     def _try(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
         """Something was found that may be the target: it has some frames to prove it."""
@@ -381,8 +384,7 @@ class Session:
         own = self._look_at_own(image)
         self._look_for_rivals(image)
         if own is not None and own.merit >= max(judgement.probability, self._enough):
-            self.tracker.search_around(own.box)
-            self._newest = own.box
+            self._turn_to(own.box)
             self._trial = self._own = None
         elif judgement.probability < self.thresholds.lost:
             self._end_trial(image, estimate, judgement)
@@ -391,7 +393,7 @@ class Session:
                 self._end_trial(image, estimate, judgement)
             else:
                 # Credible, if never sure, and nothing better is known: the tracker stays with
-                # it, without being believed, and others are looked for.
+                # it, as with any answer in doubt, and others are looked for.
                 self._trial = self._own = None
 
     def _end_trial(self, image: Image, estimate: Estimate, judgement: Judgement) -> None:
@@ -402,8 +404,8 @@ class Session:
         if self._own is None:
             self._doubt(image, estimate, judgement.probability)
             return
-        self.tracker.search_around(self._own)
-        self._newest, self._own = self._own, None
+        self._turn_to(self._own)
+        self._own = None
         self._look_elsewhere(image)
 
     def _look_at_own(self, image: Image) -> Candidate | None:
@@ -440,8 +442,7 @@ class Session:
         best = self._search.propose(seen, self._needed, stamp_s)
         if best is not None:
             self._own = self._newest
-            self.tracker.search_around(best.box)
-            self._newest = best.box
+            self._turn_to(best.box)
             self._trial = 0
 
     def _look_for_rivals(self, image: Image) -> None:
